@@ -1,0 +1,55 @@
+"""Default options per algorithm and environment: what `train.py` uses where an option is not given.
+
+The first row of an algorithm is for every environment; a row of an environment overrides it.
+"""
+
+from typing import Any
+
+MINATAR: dict[str, Any] = {
+    "total_steps": 1_000_000,
+    "num_envs": 64,
+    "num_steps": 128,
+    "num_minibatches": 8,
+    "learning_rate": 1e-3,
+    "activation": "relu",
+    "seeds": 4,
+}
+
+DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
+    "ppo": {
+        "": {},
+        "CartPole-v1": {
+            "total_steps": 100_000,
+            "num_envs": 8,
+            "num_steps": 32,
+            "num_epochs": 20,
+            "num_minibatches": 1,
+            "learning_rate": 1e-3,
+            "discount": 0.98,
+            "gae_lambda": 0.8,
+            "entropy_coef": 0.0,
+        },
+        "Acrobot-v1": {"total_steps": 500_000, "num_envs": 16, "num_steps": 128},
+        "Pendulum-v1": {
+            "total_steps": 100_000,
+            "num_envs": 4,
+            "num_steps": 1024,
+            "num_epochs": 10,
+            "num_minibatches": 64,
+            "learning_rate": 1e-3,
+            "discount": 0.9,
+            "entropy_coef": 0.0,
+        },
+        "Asterix-MinAtar": MINATAR,
+        "Breakout-MinAtar": MINATAR,
+        "Freeway-MinAtar": MINATAR,
+        "Seaquest-MinAtar": MINATAR,
+        "SpaceInvaders-MinAtar": MINATAR,
+    },
+}
+
+
+def defaults(algorithm: str, env_id: str) -> dict[str, Any]:
+    """The options of an (algorithm, environment) pair that differ from the general ones."""
+    rows = DEFAULTS[algorithm]
+    return {"env": env_id, **rows[""], **rows.get(env_id, {})}

@@ -1,0 +1,94 @@
+"""A folder of results: configuration, metrics, evaluations, pictures and the newest checkpoint.
+
+Files are written beside their place and moved there whole, and the checkpoint comes last: a program
+killed at any moment leaves a folder that can be gone on from.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from purejaxpg import checkpoint
+from purejaxpg.types import PyTree
+
+Arrays = dict[str, np.ndarray]
+
+
+def claim(folder: Path, *, overwrite: bool) -> None:
+    """Make a new folder of results; one that exists is refused, or emptied when told to.
+
+    Raises:
+      FileExistsError: it exists and is not to be overwritten, or holds anything but results.
+    """
+    if folder.exists():
+        if not overwrite:
+            raise FileExistsError(
+                f"{folder} exists: choose another --name, go on with --resume, or --overwrite it."
+            )
+        if not (folder / "config.json").is_file():
+            raise FileExistsError(f"{folder} holds no results of this program; it is left alone.")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    _write(path, lambda temporary: temporary.write_text(json.dumps(content, indent=2) + "\n"))
+
+
+def read_json(path: Path) -> Any:
+    """Raises FileNotFoundError or ValueError, one sentence each."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no {path}.")
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}.") from None
+
+
+def write_arrays(path: Path, arrays: Arrays) -> None:
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+    _write(path, write)
+
+
+def read_arrays(path: Path) -> Arrays:
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+def save_state(folder: Path, state: PyTree, update: int) -> None:
+    """Write a checkpoint and, once it is there, remove the older ones."""
+    path = folder / "checkpoints" / f"{update:09d}"
+    if not path.exists():
+        checkpoint.save(path, state)
+    for old in _checkpoints(folder)[:-1]:
+        shutil.rmtree(old)
+
+
+def restore_state(folder: Path, like: PyTree) -> PyTree:
+    """The newest checkpoint of a folder of results.
+
+    Raises:
+      FileNotFoundError, ValueError: there is none, or it is not what `like` says.
+    """
+    checkpoints = _checkpoints(folder)
+    if not checkpoints:
+        raise FileNotFoundError(f"{folder} holds no checkpoint yet.")
+    return checkpoint.restore(checkpoints[-1], like)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(path for path in (folder / "checkpoints").glob("*") if path.name.isdigit())
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    write(temporary)
+    os.replace(temporary, path)

@@ -1,0 +1,44 @@
+"""Set XLA and JAX up for a program. Import this before anything that imports JAX."""
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+
+def set_up() -> None:
+    """One host device per core, guards against deadlocks on a CPU, and a compilation cache."""
+    cores = len(os.sched_getaffinity(0))
+    wanted = {"--xla_force_host_platform_device_count": str(cores)}
+    if version("jaxlib").startswith("0.10."):
+        # jaxlib 0.10's CPU back end can wait for itself for ever: its tasks block threads of a pool
+        # that has one per core, and its default scheduler makes it likelier. So: another scheduler,
+        # and a pool that is larger than what can block.
+        wanted["--xla_cpu_enable_concurrency_optimized_scheduler"] = "false"
+        os.environ.setdefault("NPROC", str(max(16, 4 * cores)))
+    flags = os.environ.get("XLA_FLAGS", "")
+    missing = [f"{flag}={value}" for flag, value in wanted.items() if flag not in flags]
+    os.environ["XLA_FLAGS"] = " ".join([flags, *missing]).strip()
+
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "purejaxpg" / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+def describe() -> dict[str, object]:
+    """Versions and devices, for the record of a result."""
+    import jax
+
+    packages = ("jax", "jaxlib", "flax", "optax", "gymnax", "distrax", "numpy")
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "purejaxpg": version("purejaxpg"),
+        "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
+        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+    }
+
+
+set_up()

@@ -1,0 +1,65 @@
+"""Checkpoints of any pytree of arrays, typed keys included, by orbax (imported when used)."""
+
+from pathlib import Path
+
+import jax
+
+from purejaxpg.types import PyTree
+
+FORMAT = 1
+"""The number written into every checkpoint; raised when what is stored changes its meaning."""
+_FORMAT_KEY = "purejaxpg_format"
+
+
+def save(path: str | Path, tree: PyTree) -> None:
+    """Write a pytree of arrays into the new folder `path`. The folder is there whole or not at all.
+
+    Raises:
+      FileExistsError: `path` exists; nothing is overwritten.
+    """
+    from orbax.checkpoint import StandardCheckpointer
+
+    path = Path(path).absolute()
+    if path.exists():
+        raise FileExistsError(f"{path} exists; a checkpoint is never overwritten.")
+    with StandardCheckpointer() as checkpointer:
+        checkpointer.save(path, tree, custom_metadata={_FORMAT_KEY: FORMAT})
+        checkpointer.wait_until_finished()
+
+
+def restore(path: str | Path, like: PyTree) -> PyTree:
+    """Read a checkpoint into a pytree with the structure, shapes and dtypes of `like`.
+
+    Args:
+      like: arrays, or `jax.eval_shape(algorithm.init, key, env_params)`: nothing need be computed.
+
+    Raises:
+      FileNotFoundError: there is no checkpoint at `path`.
+      ValueError: damaged, of another format or not of the shape of `like`.
+    """
+    from orbax.checkpoint import StandardCheckpointer
+
+    path = Path(path).absolute()
+    if not path.is_dir():
+        raise FileNotFoundError(f"There is no checkpoint at {path}.")
+    with StandardCheckpointer() as checkpointer:
+        try:
+            metadata = checkpointer.metadata(path).custom_metadata or {}
+        except (ValueError, FileNotFoundError) as error:
+            raise ValueError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from error
+        found = metadata.get(_FORMAT_KEY)
+        if found != FORMAT:
+            raise ValueError(
+                f"{path} has format {found}; this version of purejaxpg reads {FORMAT}."
+            )
+        try:
+            return checkpointer.restore(path, jax.eval_shape(lambda: like))
+        except (ValueError, FileNotFoundError) as error:
+            raise ValueError(
+                f"{path} is damaged or not a checkpoint of this algorithm and these networks: "
+                f"{_first_line(error)}"
+            ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]

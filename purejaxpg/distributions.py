@@ -1,0 +1,62 @@
+"""Action distributions. The only file that imports distrax.
+
+A `Distribution` is a distrax distribution: `sample(seed=key)`, `log_prob(action)`, `entropy()`,
+`mode()`, `kl_divergence(other)`, which is KL(self, other). It is a pytree: it passes through vmap and scan.
+"""
+
+import distrax
+import jax
+import jax.numpy as jnp
+
+from purejaxpg.types import Box, Discrete, Space
+
+Distribution = distrax.Distribution
+
+# Large enough that its exponential is exactly 0 in float32, finite so that 0 * (difference of two
+# masked log-probabilities) is 0 and not NaN in entropy and KL.
+_MASKED_LOGIT = -1e9
+
+
+def categorical(logits: jax.Array, mask: jax.Array | None = None) -> Distribution:
+    """A distribution over `n` actions, batch shape `logits.shape[:-1]`.
+
+    Args:
+      logits: `[..., n]` unnormalised log-probabilities.
+      mask: `[..., n]` boolean, true where an action is allowed; at least one must be. Forbidden
+        actions have probability exactly 0 and no gradient flows to their logits.
+    """
+    if mask is not None:
+        logits = jnp.where(mask, logits, _MASKED_LOGIT)
+    return distrax.Categorical(logits=logits, dtype=jnp.int32)
+
+
+def diagonal_gaussian(mean: jax.Array, log_std: jax.Array) -> Distribution:
+    """N(mean, diag(exp(log_std))^2) over the last axis, batch shape `mean.shape[:-1]`.
+
+    Args:
+      mean: `[..., d]`.
+      log_std: broadcasts to `mean`; a state-independent one has shape `[d]`.
+    """
+    # distrax.MultivariateNormalDiag is not a sound pytree under jit and vmap; this one is.
+    scale = jnp.broadcast_to(jnp.exp(log_std), mean.shape)
+    return distrax.Independent(distrax.Normal(mean, scale), 1)
+
+
+def check_support(distribution: Distribution, action_space: Space) -> None:
+    """Raise ValueError where a policy's distribution does not produce the actions of a space."""
+    if isinstance(action_space, Discrete):
+        number = getattr(distribution, "num_categories", None)
+        if number != action_space.n:
+            found = "continuous actions" if number is None else f"{number} discrete actions"
+            raise ValueError(
+                f"The environment has {action_space.n} discrete actions but the policy gives {found}; "
+                "build it with policy_network(env.action_space(env_params))."
+            )
+    elif isinstance(action_space, Box):
+        shape = getattr(distribution, "event_shape", ())
+        if hasattr(distribution, "num_categories") or tuple(shape) != tuple(action_space.shape):
+            found = "discrete actions" if shape == () else f"actions of shape {tuple(shape)}"
+            raise ValueError(
+                f"The environment has continuous actions of shape {tuple(action_space.shape)} but the "
+                f"policy gives {found}; build it with policy_network(env.action_space(env_params))."
+            )

@@ -1,0 +1,61 @@
+"""Shuffled epochs of minibatches over any update function."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from purejaxpg.types import PyTree
+
+
+def shuffled_epochs(
+    key: jax.Array,
+    update: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]],
+    carry: PyTree,
+    data: PyTree,
+    *,
+    num_epochs: int,
+    num_minibatches: int,
+) -> tuple[PyTree, PyTree]:
+    """Go `num_epochs` times through the data, each time in a new order, minibatch by minibatch.
+
+    Args:
+      key: consumed.
+      update: `(carry, minibatch) -> (carry, metrics)`.
+      data: `[L, S, ...]` in every leaf: S sequences of length L. Sequences are shuffled, not cut.
+
+    Returns:
+      The last carry and the metrics `[num_epochs * num_minibatches, ...]`.
+    """
+    size = jax.tree.leaves(data)[0].shape[1]
+    order = jax.vmap(lambda key: permutation(key, size))(jax.random.split(key, num_epochs))
+    batches = order.reshape(num_epochs * num_minibatches, size // num_minibatches)
+
+    def one(carry, indices):
+        return update(carry, jax.tree.map(lambda x: jnp.take(x, indices, axis=1), data))
+
+    return jax.lax.scan(one, carry, batches)
+
+
+def check_divides(num_minibatches: int, size: int, what: str) -> None:
+    """Raise ValueError unless so many minibatches divide `size` things evenly."""
+    if num_minibatches < 1 or size % num_minibatches:
+        raise ValueError(
+            f"num_minibatches={num_minibatches} must be at least 1 and divide {what} = {size} evenly."
+        )
+
+
+def permutation(key: jax.Array, size: int) -> jax.Array:
+    """A random order of 0, ..., size - 1, `[size]` int32, by one sort.
+
+    Sorts uint32 words whose low bits carry the index and whose other bits are random. Ties among the
+    random bits keep their order, so it is not exactly uniform; a partition into minibatches is touched
+    only where a tie straddles a boundary, and at least 16 bits are random (beyond 65,536 things
+    `jax.random.permutation`, which sorts key-value pairs twice, does the work).
+    """
+    index_bits = max(size - 1, 1).bit_length()
+    if index_bits > 16:
+        return jax.random.permutation(key, size)
+    low = jnp.uint32(2**index_bits - 1)
+    words = (jax.random.bits(key, (size,), jnp.uint32) & ~low) | jnp.arange(size, dtype=jnp.uint32)
+    return (jnp.sort(words) & low).astype(jnp.int32)

@@ -1,0 +1,133 @@
+"""Policy and value networks in flax, made into `Network`s. Policy and value share no parameters.
+
+Initialisation: orthogonal, gain sqrt(2) in hidden layers, 0.01 in the policy's head, 1 in the value's
+head, zero biases (Engstrom et al. 2020, arXiv:2005.12729; Andrychowicz et al. 2021, arXiv:2006.05990).
+"""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purejaxpg.distributions import categorical, diagonal_gaussian
+from purejaxpg.types import Discrete, Network, Space
+
+Activation = Callable[[jax.Array], jax.Array]
+
+
+class MLP(nn.Module):
+    """Dense layers over the flattened observation: `[N, ...] -> [N, hidden_sizes[-1]]`."""
+
+    hidden_sizes: Sequence[int] = (64, 64)
+    activation: Activation = nn.tanh
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = x.reshape(x.shape[0], -1)
+        for size in self.hidden_sizes:
+            x = self.activation(_dense(size, np.sqrt(2))(x))
+        return x
+
+
+class CNN(nn.Module):
+    """The small network of MinAtar (Young and Tian 2019): one 3x3 convolution, one dense layer.
+
+    `[N, height, width, channels] -> [N, hidden_size]`.
+    """
+
+    features: int = 16
+    hidden_size: int = 128
+    activation: Activation = nn.relu
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if x.ndim != 4:
+            raise ValueError(
+                f"CNN needs observations [height, width, channels], found {x.shape[1:]}; use MLP."
+            )
+        orthogonal = nn.initializers.orthogonal(np.sqrt(2))
+        x = self.activation(
+            nn.Conv(self.features, (3, 3), padding="VALID", kernel_init=orthogonal)(x)
+        )
+        return self.activation(_dense(self.hidden_size, np.sqrt(2))(x.reshape(x.shape[0], -1)))
+
+
+class DiscreteHead(nn.Module):
+    """Logits `[N, n]`."""
+
+    torso: nn.Module
+    n: int
+
+    @nn.compact
+    def __call__(self, obs: jax.Array) -> jax.Array:
+        return _dense(self.n, 0.01)(self.torso(obs))
+
+
+class GaussianHead(nn.Module):
+    """Mean `[N, d]` and a state-independent log standard deviation, broadcast to `[N, d]`."""
+
+    torso: nn.Module
+    size: int
+
+    @nn.compact
+    def __call__(self, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        mean = _dense(self.size, 0.01)(self.torso(obs))
+        log_std = self.param("log_std", nn.initializers.zeros, (self.size,))
+        return mean, jnp.broadcast_to(log_std, mean.shape)
+
+
+class ValueHead(nn.Module):
+    """Values `[N]`."""
+
+    torso: nn.Module
+
+    @nn.compact
+    def __call__(self, obs: jax.Array) -> jax.Array:
+        return _dense(1, 1.0)(self.torso(obs)).squeeze(-1)
+
+
+def policy_network(action_space: Space, torso: nn.Module | None = None) -> Network:
+    """A feed-forward policy: categorical for a Discrete space, diagonal Gaussian for a Box.
+
+    Args:
+      action_space: `env.action_space(env_params)`. A Box must have one axis.
+      torso: any flax module `[N, ...] -> [N, features]`; an `MLP` by default.
+    """
+    torso = MLP() if torso is None else torso
+    if isinstance(action_space, Discrete):
+        return feed_forward(DiscreteHead(torso, action_space.n), categorical)
+    if len(action_space.shape) != 1:
+        raise ValueError(f"Continuous actions must have one axis, found {action_space.shape}.")
+    return feed_forward(
+        GaussianHead(torso, action_space.shape[0]), lambda output: diagonal_gaussian(*output)
+    )
+
+
+def value_network(torso: nn.Module | None = None) -> Network:
+    """A feed-forward value function; its torso is an `MLP` by default."""
+    return feed_forward(ValueHead(MLP() if torso is None else torso), lambda output: output)
+
+
+def feed_forward(module: nn.Module, output_fn: Callable) -> Network:
+    """A flax module `[N, ...] -> pytree [N, ...]` as a `Network` without memory.
+
+    Args:
+      output_fn: makes the output, a distribution for example, from what the module gives, `[T, B, ...]`.
+    """
+
+    # Time and batch are one axis for the module: XLA's CPU products on [1, B, f] are far slower.
+    def init(key, obs):
+        return module.init(key, obs.reshape(-1, *obs.shape[2:]))
+
+    def apply(params, memory, obs, start):
+        output = module.apply(params, obs.reshape(-1, *obs.shape[2:]))
+        output = jax.tree.map(lambda x: x.reshape(*obs.shape[:2], *x.shape[1:]), output)
+        return output_fn(output), memory
+
+    return Network(init, lambda batch: (), apply)
+
+
+def _dense(size: int, gain: float) -> nn.Dense:
+    return nn.Dense(size, kernel_init=nn.initializers.orthogonal(gain))

@@ -1,0 +1,36 @@
+"""The usual optimizer of policy gradients, and schedules of coefficients."""
+
+import jax
+import optax
+
+from purejaxpg.types import Coefficient, Scalar
+
+
+def adam(
+    learning_rate: Scalar,
+    *,
+    max_grad_norm: Scalar = 0.5,
+    decay_steps: int | None = None,
+    eps: Scalar = 1e-5,
+) -> optax.GradientTransformation:
+    """Clip the gradient to a global norm, then Adam (Kingma and Ba 2015, arXiv:1412.6980).
+
+    Args:
+      learning_rate: the (initial) step size; may be traced.
+      max_grad_norm: gradients g become g min(1, max_grad_norm / |g|), |g| the norm of all parameters.
+      decay_steps: the rate falls linearly to 0 over so many optimizer steps; None keeps it constant.
+        An update of PPO makes `num_epochs * num_minibatches` steps.
+      eps: Adam's epsilon.
+    """
+    rate = learning_rate if decay_steps is None else linear_decay(learning_rate, decay_steps)
+    return optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(rate, eps=eps))
+
+
+def linear_decay(start: Scalar, steps: int):
+    """The schedule `count -> start (1 - count / steps)`, 0 from `steps` on. `start` may be traced."""
+    return lambda count: start * optax.linear_schedule(1.0, 0.0, steps)(count)
+
+
+def resolve(coefficient: Coefficient, update: jax.Array) -> Scalar:
+    """The value of a coefficient at an update: itself, or what its schedule gives there."""
+    return coefficient(update) if callable(coefficient) else coefficient

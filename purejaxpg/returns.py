@@ -1,0 +1,181 @@
+"""Targets of value functions, and advantages, from one rollout of fixed length.
+
+Every array is time-major, `[T, ...]` with any trailing batch shape, float32. `next_value[t]` is
+V(next_obs[t]), next_obs being the observation *before* any reset. Two things end at a time limit in
+different ways (Pardo et al. 2018, arXiv:1712.00378):
+
+- the bootstrap value counts unless `terminated[t]`;
+- the recursion over time stops where `terminated[t] | truncated[t]`, and at the last row.
+
+Both flags may be true at once; then `terminated` wins. They may be boolean or 0/1 arrays. A NaN or
+infinite `next_value` at a terminated row is ignored. Below, "cut" means terminated, truncated or
+the last row, and `discount` and the lambdas are floats or (vmapped) tracers. Gradients flow through
+all real arguments: the losses stop them. Arrays of different shapes raise AssertionError.
+"""
+
+from numbers import Integral
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from purejaxpg.types import Scalar
+
+
+def td_targets(
+    reward: jax.Array, next_value: jax.Array, terminated: jax.Array, *, discount: Scalar
+) -> jax.Array:
+    """One-step targets, r_t + discount (1 - terminated_t) next_value_t.
+
+    Sutton and Barto 2018, eq. 6.2. All arrays and the result have one shape, which may be any, `()`
+    for a single transition included.
+    """
+    chex.assert_equal_shape([reward, next_value, terminated])
+    return reward + discount * jnp.where(_as_bool(terminated), 0.0, next_value)
+
+
+def discounted_returns(
+    reward: jax.Array,
+    next_value: jax.Array,
+    terminated: jax.Array,
+    truncated: jax.Array,
+    *,
+    discount: Scalar,
+) -> jax.Array:
+    """Monte Carlo returns (rewards to go), G_t = r_t + discount G_{t+1}.
+
+    Sutton and Barto 2018, eq. 3.9. At a cut row G_t is the TD target, so `next_value` is used only
+    where an episode is truncated and at the end of the rollout; elsewhere it may be anything.
+
+    Args:
+      reward, next_value, terminated, truncated: `[T, ...]`.
+      discount: a real number in [0, 1].
+
+    Returns:
+      `[T, ...]`.
+    """
+    chex.assert_equal_shape([reward, next_value, terminated, truncated])
+    cut = _cut(terminated, truncated)
+    target = td_targets(reward, jnp.where(cut, next_value, 0.0), terminated, discount=discount)
+    return _sum_to_cut(target, cut, discount)
+
+
+def n_step_returns(
+    reward: jax.Array,
+    next_value: jax.Array,
+    terminated: jax.Array,
+    truncated: jax.Array,
+    *,
+    discount: Scalar,
+    n: int,
+) -> jax.Array:
+    """n-step returns, G_t = sum_{k=0}^{n-1} discount^k r_{t+k} + discount^n next_value_{t+n-1}.
+
+    Sutton and Barto 2018, eq. 7.1. The sum has n rewards and ends at t + n - 1 (some slides print
+    t + n, which counts r_{t+n} twice: V(s_{t+n}) holds it already). Where a row u < t + n - 1 is
+    cut, the sum ends there, with discount^{u-t+1} (1 - terminated_u) next_value_u. n = 1 gives
+    `td_targets`, n >= T gives `discounted_returns`. Costs min(n, T) vectorised passes.
+
+    Args:
+      reward, next_value, terminated, truncated: `[T, ...]`.
+      discount: a real number in [0, 1].
+      n: the most rewards in a sum; a static int.
+
+    Returns:
+      `[T, ...]`.
+
+    Raises:
+      ValueError: n is not an integer of at least 1.
+    """
+    chex.assert_equal_shape([reward, next_value, terminated, truncated])
+    if not isinstance(n, Integral) or n < 1:
+        raise ValueError(f"n must be a static integer of at least 1, but it is {n!r}.")
+    cut = _cut(terminated, truncated)
+    one_step = td_targets(reward, next_value, terminated, discount=discount)
+    first = jnp.where(cut, one_step, reward)
+
+    def extend(_, k_step):  # k-step returns -> (k + 1)-step returns
+        later = jnp.roll(k_step, -1, axis=0)  # the row that wraps around meets the cut of the last
+        return first + discount * jnp.where(cut, 0.0, later)
+
+    return jax.lax.fori_loop(0, min(n, reward.shape[0]) - 1, extend, one_step)
+
+
+def lambda_returns(
+    reward: jax.Array,
+    next_value: jax.Array,
+    terminated: jax.Array,
+    truncated: jax.Array,
+    *,
+    discount: Scalar,
+    lambda_: Scalar,
+) -> jax.Array:
+    """lambda-returns, (1 - lambda) sum_{n=1}^{m-1} lambda^{n-1} G_t^n + lambda^{m-1} G_t^m.
+
+    Sutton and Barto 2018, eq. 12.9; G_t^n are the n-step returns and t + m - 1 is the first cut row
+    from t on. Computed as G_t = r_t + discount ((1 - lambda) next_value_t + lambda G_{t+1}), and as
+    the TD target at a cut row. lambda = 0 gives `td_targets`, lambda = 1 `discounted_returns`.
+
+    Args:
+      reward, next_value, terminated, truncated: `[T, ...]`.
+      discount, lambda_: real numbers in [0, 1].
+
+    Returns:
+      `[T, ...]`.
+    """
+    chex.assert_equal_shape([reward, next_value, terminated, truncated])
+    cut = _cut(terminated, truncated)
+    weight = jnp.where(cut, 1.0, 1.0 - lambda_)  # of next_value; lambda_ is that of G_{t+1}
+    target = td_targets(reward, next_value, terminated, discount=discount * weight)
+    return _sum_to_cut(target, cut, discount * lambda_)
+
+
+def gae(
+    reward: jax.Array,
+    value: jax.Array,
+    next_value: jax.Array,
+    terminated: jax.Array,
+    truncated: jax.Array,
+    *,
+    discount: Scalar,
+    gae_lambda: Scalar,
+) -> jax.Array:
+    """Generalized advantage estimates, A_t = sum_l (discount gae_lambda)^l delta_{t+l}.
+
+    Schulman et al. 2016, arXiv:1506.02438, eq. 16, with delta_t = r_t + discount (1 - terminated_t)
+    next_value_t - value_t and the sum ending at the first cut row. If next_value_t = value_{t+1} at
+    all rows that are not cut, A_t + value_t is the lambda-return.
+
+    Args:
+      reward, next_value, terminated, truncated: `[T, ...]`.
+      value: `[T, ...]`, V(obs[t]).
+      discount, gae_lambda: real numbers in [0, 1].
+
+    Returns:
+      `[T, ...]`, not normalised.
+    """
+    chex.assert_equal_shape([reward, value, next_value, terminated, truncated])
+    delta = td_targets(reward, next_value, terminated, discount=discount) - value
+    return _sum_to_cut(delta, _cut(terminated, truncated), discount * gae_lambda)
+
+
+def _as_bool(flag: jax.Array) -> jax.Array:
+    return jnp.asarray(flag).astype(bool)
+
+
+def _cut(terminated: jax.Array, truncated: jax.Array) -> jax.Array:
+    """True where the recursion stops: at the end of an episode and in the last row."""
+    return (_as_bool(terminated) | _as_bool(truncated)).at[-1].set(True)
+
+
+def _sum_to_cut(x: jax.Array, cut: jax.Array, decay: Scalar) -> jax.Array:
+    """y_t = x_t + decay y_{t+1}, and y_t = x_t where `cut[t]`. Selects, so that a NaN stays put."""
+
+    # GAE on a busy 2-core CPU, jax 0.10.2, median: [128, 64] 38 us with this scan and 184 us with
+    # lax.associative_scan; [128, 4] 29 and 83 us; it compiles in 0.2 instead of 0.9 s.
+    def step(later, row):
+        x_t, cut_t = row
+        y_t = x_t + decay * jnp.where(cut_t, 0.0, later)
+        return y_t, y_t
+
+    return jax.lax.scan(step, jnp.zeros_like(x[0]), (x, cut), reverse=True)[1]

@@ -1,0 +1,219 @@
+"""Robust statistics of scores over seeds and tasks: IQM and stratified-bootstrap intervals.
+
+After Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
+(arXiv:2108.13264). Runs on the host: NumPy in, float64 out.
+
+Scores are `[num_seeds, num_tasks]`, higher is better. `[num_seeds]` is read as one task. Further
+axes are kept: a learning curve is `[num_seeds, num_tasks, T]` (`[num_seeds, 1, T]` for one task,
+never `[num_seeds, T]`, which means T tasks). Every statistic reduces the first two axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+MIN_SEEDS = 3  # an interval from fewer is refused
+_CHUNK_FLOATS = 2**21  # resampled scores held at once: 16 MiB
+
+
+class Interval(NamedTuple):
+    """A statistic of the scores themselves and the ends of its confidence interval."""
+
+    estimate: Array
+    low: Array
+    high: Array
+
+
+def check_scores(scores: ArrayLike) -> Array:
+    """Returns `scores` as float64 `[num_seeds, num_tasks, ...]`; a 1-D array becomes one task.
+
+    Raises ValueError where the array has no seeds or no tasks, or a score is NaN or infinite.
+    """
+    array = np.asarray(scores, dtype=np.float64)
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim < 2 or array.size == 0:
+        raise ValueError(
+            f"Scores must be a non-empty [num_seeds, num_tasks, ...], got shape {np.shape(scores)}."
+        )
+    if not np.isfinite(array).all():
+        count = np.count_nonzero(~np.isfinite(array))
+        raise ValueError(
+            f"{count} of {array.size} scores are NaN or infinite: a diverged run must count as a "
+            "bad one and not be dropped, so state what it is worth with replace_diverged."
+        )
+    return array
+
+
+def replace_diverged(scores: ArrayLike, worst: ArrayLike) -> Array:
+    """Returns a float64 copy of `scores` with `worst` in place of each NaN, +inf and -inf.
+
+    `worst` is the score that a diverged run is given, for instance the least return that a task
+    allows: one number, or one per task `[num_tasks]`. Raises ValueError where it is not finite.
+    """
+    array = np.asarray(scores, dtype=np.float64)
+    value = np.asarray(worst, dtype=np.float64)
+    if not np.isfinite(value).all():
+        raise ValueError(f"The worst score must be finite, got {worst!r}.")
+    if value.ndim > 1 or (value.ndim == 1 and value.shape != array.shape[1:2]):
+        raise ValueError(
+            f"worst must be one number or one per task, got shape {value.shape} for scores of "
+            f"shape {array.shape}."
+        )
+    if value.ndim == 1:
+        value = value.reshape(-1, *(1,) * (array.ndim - 2))
+    return np.where(np.isfinite(array), array, value)
+
+
+def mean(scores: ArrayLike) -> Array:
+    """Mean over seeds and tasks, `[...]`."""
+    return check_scores(scores).mean(axis=(0, 1))
+
+
+def median(scores: ArrayLike) -> Array:
+    """Median over tasks of each task's mean over seeds (the definition of Agarwal et al.), `[...]`.
+
+    With one task it is therefore the mean over seeds.
+    """
+    return np.median(check_scores(scores).mean(axis=0), axis=0)
+
+
+def iqm(scores: ArrayLike) -> Array:
+    """Interquartile mean: the 25% trimmed mean over all seeds and tasks together, `[...]`.
+
+    Of n = num_seeds * num_tasks scores, the floor(n / 4) lowest and as many of the highest are left
+    out and the rest averaged with equal weights, as `scipy.stats.trim_mean(scores.ravel(), 0.25)`
+    does. Where 4 does not divide n a little less than half is cut; for n < 4 nothing is.
+    """
+    array = check_scores(scores)
+    pooled = array.reshape(-1, *array.shape[2:])
+    num_scores = len(pooled)
+    cut = num_scores // 4
+    ordered = np.partition(pooled, (cut, num_scores - cut - 1), axis=0)
+    return ordered[cut : num_scores - cut].mean(axis=0)
+
+
+def optimality_gap(scores: ArrayLike, *, target: float = 1.0) -> Array:
+    """Mean over seeds and tasks of max(target - score, 0), `[...]`; lower is better.
+
+    Equal to `target - mean(min(score, target))`, as in Agarwal et al.
+    """
+    return np.maximum(target - check_scores(scores), 0.0).mean(axis=(0, 1))
+
+
+def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> Array:
+    """Fraction of the runs of all tasks that score above each threshold, `[num_thresholds, ...]`.
+
+    F(tau) = mean over tasks m and seeds n of 1[x_nm > tau], with a strict inequality: the
+    run-score distribution of Agarwal et al. `thresholds` is `[num_thresholds]`.
+    """
+    array = check_scores(scores)
+    taus = np.asarray(thresholds, dtype=np.float64)
+    if taus.ndim != 1 or taus.size == 0 or np.isnan(taus).any():
+        raise ValueError(f"thresholds must be [num_thresholds], not empty, no NaN, got {taus}.")
+    return np.stack([(array > tau).mean(axis=(0, 1)) for tau in taus])
+
+
+def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> Array:
+    """Mean over tasks of P(X > Y) + P(X = Y) / 2 for one run of each algorithm, `[...]`.
+
+    Per task this is the Mann-Whitney U statistic of x over num_seeds_x * num_seeds_y. The numbers
+    of seeds may differ; the tasks are the same and in the same order.
+    """
+    x, y = check_scores(x), check_scores(y)
+    if x.shape[1:] != y.shape[1:]:
+        raise ValueError(f"x and y must differ only in seeds, got shapes {x.shape} and {y.shape}.")
+    wins = np.zeros(x.shape[1:])
+    for run in x:  # one x at a time: [num_seeds_y, num_tasks, ...] is held, not all the pairs
+        wins += (run > y).mean(axis=0) + 0.5 * (run == y).mean(axis=0)
+    return wins.mean(axis=0) / len(x)
+
+
+def bootstrap_interval(
+    statistic: Callable[..., Array],
+    *scores: ArrayLike,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of `statistic(*scores)` from the stratified bootstrap.
+
+    Seeds are drawn with replacement within each task, independently of the other tasks (the
+    strata) and jointly over the axes after the second, so a run keeps its whole curve and the
+    interval at each point of a curve is pointwise. Several arrays (`probability_of_improvement`)
+    are each resampled on their own. The ends are the (1 - confidence) / 2 and
+    (1 + confidence) / 2 quantiles over the resamples. The same seed gives the same interval.
+
+    Args:
+      statistic: takes as many arrays `[num_seeds, num_tasks, ...]` as there are `scores`, reduces
+        the first two axes and maps over any others. All resamples of a chunk come in one call, as a
+        last axis, which the result must keep: so name axes by counting from the front. Every
+        statistic of this module qualifies; give options with `functools.partial`.
+      *scores: `[num_seeds]`, `[num_seeds, num_tasks]` or `[num_seeds, num_tasks, ...]` each.
+      confidence: nominal coverage of the interval, between 0 and 1.
+      num_resamples: number of bootstrap resamples.
+      seed: of the resampling.
+
+    Returns:
+      `Interval(estimate, low, high)`, each of the shape of `statistic(*scores)`.
+
+    Raises:
+      ValueError: fewer than three seeds, a score that is not finite, an option out of range, or a
+        statistic that does not keep the last axis.
+    """
+    if not scores:
+        raise ValueError("bootstrap_interval needs at least one array of scores.")
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}.")
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}.")
+    arrays = [check_scores(array) for array in scores]
+    fewest = min(len(array) for array in arrays)
+    if fewest < MIN_SEEDS:
+        raise ValueError(
+            f"An interval needs at least {MIN_SEEDS} seeds, got {fewest}: resampling one or two "
+            "runs says nothing about how far other runs would spread."
+        )
+    estimate = np.asarray(statistic(*arrays))
+    samples = _resampled_statistics(statistic, arrays, estimate.shape, num_resamples, seed)
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(samples, (tail, 1.0 - tail), axis=-1)
+    return Interval(estimate[()], low, high)
+
+
+def _resampled_statistics(
+    statistic: Callable[..., Array],
+    arrays: list[Array],
+    shape: tuple[int, ...],
+    num_resamples: int,
+    seed: int,
+) -> Array:
+    """The statistic of each resample, `[*shape, num_resamples]`, computed chunk by chunk."""
+    generators = [np.random.default_rng((seed, i)) for i in range(len(arrays))]
+    chunk = max(1, _CHUNK_FLOATS // sum(array.size for array in arrays))
+    samples = []
+    for start in range(0, num_resamples, chunk):
+        size = min(chunk, num_resamples - start)
+        draws = (_resample(a, g, size) for a, g in zip(arrays, generators, strict=True))
+        values = np.asarray(statistic(*draws))
+        if values.shape != (*shape, size):
+            raise ValueError(
+                f"The statistic gave shape {shape} for the scores and {values.shape} for {size} "
+                "resamples of them along a new last axis: it must reduce the first two axes, "
+                "counted from the front, and keep the others."
+            )
+        samples.append(values)
+    return np.concatenate(samples, axis=-1)
+
+
+def _resample(array: Array, generator: np.random.Generator, size: int) -> Array:
+    """`size` resamples over seeds, drawn per task: `[num_seeds, num_tasks, ..., size]`."""
+    num_seeds, num_tasks = array.shape[:2]
+    index = generator.integers(num_seeds, size=(size, num_seeds, num_tasks))
+    return np.moveaxis(array[index, np.arange(num_tasks)], 0, -1)

@@ -1,0 +1,62 @@
+"""Values of the states of a rollout and of their successors, and what is made of them."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from purejaxpg.types import Transition
+
+
+def state_values(
+    value_fn: Callable[[jax.Array], jax.Array], transitions: Transition
+) -> tuple[jax.Array, jax.Array]:
+    """V(obs) and V(next_obs), `[T, B]` each, for little more than the cost of the first.
+
+    Where an episode goes on, next_obs[t] is obs[t + 1], so one pass over the T + 1 observations gives
+    both. Only where an episode was truncated does next_obs[t] have to be evaluated by itself; a loop
+    does so, B states at a time, as long as there are any. V(next_obs) is not corrected where an episode
+    terminated: every estimator in `returns` ignores it there.
+
+    Args:
+      value_fn: values `[T', B']` of raw observations `[T', B', ...]`, without memory.
+    """
+    obs, next_obs = transitions.obs, transitions.next_obs
+    num_steps, num_envs = transitions.reward.shape
+    values = value_fn(jnp.concatenate([obs, next_obs[-1:]]))
+    value, next_value = values[:-1], values[1:]
+
+    wrong = transitions.truncated & ~transitions.terminated
+    wrong = wrong.at[-1].set(False).reshape(-1)  # the last row was evaluated at next_obs itself
+    size = num_steps * num_envs
+    (where,) = jnp.nonzero(wrong, size=size, fill_value=size)
+    flat_next_obs = next_obs.reshape(size, *next_obs.shape[2:])
+
+    def correct(carry):
+        done, flat_value = carry
+        index = jax.lax.dynamic_slice(where, (done,), (num_envs,))
+        true_value = value_fn(flat_next_obs.at[index].get(mode="clip")[None])[0]
+        return done + num_envs, flat_value.at[index].set(true_value, mode="drop")
+
+    count = jnp.sum(wrong)
+    _, flat_value = jax.lax.while_loop(
+        lambda carry: carry[0] < count,
+        correct,
+        (jnp.zeros((), jnp.int32), next_value.reshape(size)),
+    )
+    return value, flat_value.reshape(num_steps, num_envs)
+
+
+def explained_variance(value: jax.Array, target: jax.Array) -> jax.Array:
+    """1 - Var[target - value] / Var[target] over all samples: 1 is perfect, 0 as good as a constant.
+
+    Where the targets do not vary it is 0.
+    """
+    variance = jnp.var(target)
+    varies = variance > 0
+    return jnp.where(varies, 1 - jnp.var(target - value) / jnp.where(varies, variance, 1.0), 0.0)
+
+
+def normalize(advantage: jax.Array) -> jax.Array:
+    """Shift and scale to mean 0 and standard deviation 1 over all samples; constants become 0."""
+    return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
