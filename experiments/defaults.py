@@ -10,7 +10,7 @@ MINATAR: dict[str, Any] = {
     "num_envs": 64,
     "num_steps": 128,
     "num_minibatches": 8,
-    "learning_rate": 1e-3,
+    "learning_rate": 5e-3,
     "activation": "relu",
     "seeds": 4,
 }

@@ -1,7 +1,5 @@
 """The host's side of a training run: chunks of updates, progress, evaluations, files."""
 
-import dataclasses
-import json
 import signal
 import time
 from collections.abc import Iterator
@@ -13,53 +11,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from recipes import RunOptions
 from results import Arrays, read_arrays, restore_state, save_state, write_arrays
+from runs import Run
 from tqdm import tqdm
 
 from purejaxpg.sweep import distribute
 from purejaxpg.train import evaluate, evaluation_key, train
-from purejaxpg.types import Algorithm, Env, PyTree
+from purejaxpg.types import Algorithm, PyTree
 
-CHUNKS = 50
-"""Calls of the compiled program per run, about: each one shows progress and can be stopped after."""
 SAVE_EVERY = 30.0
 """Seconds between checkpoints, at least; there is one at each evaluation as well."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A checked run, ready to go."""
-
-    name: str
-    options: RunOptions
-    algorithm_options: Any
-    env: Env
-    env_params: PyTree
-    algorithm: Algorithm
-
-    @property
-    def num_updates(self) -> int:
-        return self.options.total_steps // self.algorithm_options.steps_per_update
-
-    def config(self) -> dict[str, Any]:
-        """What determines the result, as plain JSON."""
-        options = dataclasses.asdict(self.options) | dataclasses.asdict(self.algorithm_options)
-        return json.loads(json.dumps({"algorithm": self.name, **options}))
-
-    def keys(self) -> jax.Array:
-        """`[seeds]`: seed i of a run does not depend on how many there are."""
-        first = self.options.seed
-        return jax.vmap(jax.random.key)(np.arange(first, first + self.options.seeds))
-
-    def chunks(self) -> list[int]:
-        """Numbers of updates that sum to `num_updates`, all alike where a divisor allows it."""
-        total = self.num_updates
-        wanted = max(1, total // CHUNKS)
-        divisors = [n for n in range(wanted, 4 * wanted + 1) if total % n == 0]
-        length = divisors[0] if divisors else wanted
-        whole, rest = divmod(total, length)
-        return [length] * whole + ([rest] if rest else [])
 
 
 @dataclass
@@ -108,10 +69,30 @@ class Outcome:
     seconds: float
 
 
-def run_training(run: Run, folder: Path, *, resume: bool) -> Outcome:
-    """Train to the end or to Ctrl-C; either way a checkpoint and the files are there afterwards."""
+def restore_training(run: Run, folder: Path) -> tuple[PyTree, History]:
+    """Where a run was at its newest checkpoint.
+
+    Raises:
+      FileNotFoundError, ValueError: there is none, or a file is damaged.
+    """
+    state = restore_state(folder, run.like())
+    return state, History.read(folder, int(np.max(state.update)))
+
+
+def run_training(run: Run, folder: Path, restored: tuple[PyTree, History] | None) -> Outcome:
+    """Train to the end or to Ctrl-C; either way a checkpoint and the files are there afterwards.
+
+    Args:
+      restored: where to go on, from `restore_training`; None begins.
+    """
+    with _stop_on_interrupt() as stop:
+        return _run_training(run, folder, restored, stop)
+
+
+def _run_training(
+    run: Run, folder: Path, restored: tuple[PyTree, History] | None, stop: list[int]
+) -> Outcome:
     keys, options = run.keys(), run.options
-    continue_training = partial(_continue, run.algorithm, run.env_params)
 
     @distribute
     def test(key, state):
@@ -125,22 +106,21 @@ def run_training(run: Run, folder: Path, *, resume: bool) -> Outcome:
             deterministic=options.deterministic,
         )
 
-    begin = distribute(lambda key: train(key, run.algorithm, run.env_params, num_updates=0)[0])
-    if resume:
-        state = restore_state(folder, jax.eval_shape(begin, keys))
-        update = int(np.max(state.update))
-        history = History.read(folder, update)
-    else:
-        state, update, history = begin(keys), 0, History([], [])
+    if restored is None:
+        state, history = distribute(run.initial_state)(keys), History([], [])
         history.append_evaluation(0, test(keys, state))
+    else:
+        state, history = restored
+    update = int(np.max(state.update))
 
     chunks = run.chunks()
     ends = np.cumsum(chunks)
     at = np.ceil(np.arange(1, options.evaluations + 1) * len(ends) / options.evaluations) - 1
     evaluate_at = set(ends[at.astype(int)].tolist())
+    continue_training = partial(_continue, run.algorithm, run.env_params)
     programs = {n: distribute(continue_training(n), donate=(1,)) for n in set(chunks)}
     saved = time.monotonic()
-    with _stop_on_interrupt() as stop, _progress(run, update) as progress:
+    with _progress(run, update) as progress:
         for length, end in zip(chunks, ends.tolist()):
             if end <= update:
                 continue
@@ -151,12 +131,15 @@ def run_training(run: Run, folder: Path, *, resume: bool) -> Outcome:
             history.append_metrics(metrics)
             if update in evaluate_at:
                 history.append_evaluation(update, test(keys, state))
-            if stop or update in evaluate_at or time.monotonic() - saved > SAVE_EVERY:
+            stopping = bool(
+                stop
+            )  # looked at once: a stop between here and the end is for the next turn
+            if stopping or update in evaluate_at or time.monotonic() - saved > SAVE_EVERY:
                 history.write(folder)
                 save_state(folder, state, update)
                 saved = time.monotonic()
             _show(progress, run, length, history)
-            if stop:
+            if stopping:
                 break
     finished = update == run.num_updates
     return Outcome(

@@ -1,6 +1,7 @@
 """Options of a run, and what they build."""
 
 import ast
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -94,7 +95,10 @@ class PPOOptions:
 def build_env(options: RunOptions) -> tuple[Env, PyTree]:
     """The environment of a run and its parameters."""
     env_kwargs = {name: _literal(value) for name, value in options.env_kwargs.items()}
-    env, env_params = make(options.env, env_kwargs=env_kwargs, **options.env_params)
+    try:
+        env, env_params = make(options.env, env_kwargs=env_kwargs, **options.env_params)
+    except (ArithmeticError, LookupError) as error:  # constructors of gymnax check little
+        raise ValueError(f"{options.env} cannot be built with {env_kwargs}: {error}.") from None
     return ACTIONS[options.actions](env), env_params
 
 
@@ -138,6 +142,7 @@ _AT_LEAST_ONE = (
     "num_steps",
     "num_epochs",
     "num_minibatches",
+    "hidden_sizes",
 )
 _POSITIVE = ("learning_rate", "max_grad_norm", "clip_eps", "value_clip_eps", "target_kl")
 _NOT_NEGATIVE = ("seed", "value_coef", "entropy_coef")
@@ -148,15 +153,17 @@ def check(options: Any) -> None:
     """Raise ValueError, one sentence, where an option has a value that makes no sense."""
     rules = [
         (_AT_LEAST_ONE, lambda x: x >= 1, "at least 1"),
-        (_POSITIVE, lambda x: x > 0, "greater than 0"),
-        (_NOT_NEGATIVE, lambda x: x >= 0, "at least 0"),
+        (_POSITIVE, lambda x: 0 < x < math.inf, "greater than 0 and finite"),
+        (_NOT_NEGATIVE, lambda x: 0 <= x < math.inf, "at least 0 and finite"),
         (_FRACTION, lambda x: 0 <= x <= 1, "between 0 and 1"),
+        (("seed",), lambda x: x < 2**31 - options.seeds, "less than 2^31 with all that follow"),
     ]
     for names, holds, what in rules:
         for name in names:
             value = getattr(options, name, None)
-            if value is not None and not holds(value):  # NaN fails as well
-                raise ValueError(f"--{name.replace('_', '-')} must be {what}, not {value}.")
+            for x in value if isinstance(value, tuple) else (value,):
+                if x is not None and not holds(x):  # NaN fails as well
+                    raise ValueError(f"--{name.replace('_', '-')} must be {what}, not {x}.")
 
 
 def _torso(run: RunOptions) -> nn.Module:

@@ -7,6 +7,7 @@ killed at any moment leaves a folder that can be gone on from.
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ def claim(folder: Path, *, overwrite: bool) -> None:
             raise FileExistsError(
                 f"{folder} exists: choose another --name, go on with --resume, or --overwrite it."
             )
-        if not (folder / "config.json").is_file():
-            raise FileExistsError(f"{folder} holds no results of this program; it is left alone.")
+        if not (folder / "config.json").is_file() or "chunks" not in read_config(folder):
+            raise FileExistsError(f"{folder} holds no results of train.py; it is left alone.")
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
 
@@ -50,6 +51,18 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is damaged: {error}.") from None
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """What config.json says: the options of a run under `config`, and more.
+
+    Raises:
+      FileNotFoundError, ValueError: there is none, or none of these programs wrote it.
+    """
+    content = read_json(folder / "config.json")
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+        raise ValueError(f"{folder / 'config.json'} is no configuration of these programs.")
+    return content
+
+
 def write_arrays(path: Path, arrays: Arrays) -> None:
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
@@ -59,8 +72,14 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
 
 
 def read_arrays(path: Path) -> Arrays:
-    with np.load(path) as arrays:
-        return dict(arrays)
+    """Raises FileNotFoundError or ValueError, one sentence each."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no {path}.")
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
+            return dict(arrays)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is damaged: {error}.") from None
 
 
 def save_state(folder: Path, state: PyTree, update: int) -> None:

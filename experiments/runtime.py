@@ -20,11 +20,8 @@ def set_up() -> None:
     missing = [f"{flag}={value}" for flag, value in wanted.items() if flag not in flags]
     os.environ["XLA_FLAGS"] = " ".join([flags, *missing]).strip()
 
-    import jax
-
-    if jax.config.jax_compilation_cache_dir is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "purejaxpg" / "xla"
-        jax.config.update("jax_compilation_cache_dir", str(cache))
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "purejaxpg" / "xla"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
 
 
 def describe() -> dict[str, object]:

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import runtime  # isort: skip  # before JAX: it sets XLA up
-import jax
 import numpy as np
 import tyro
 from defaults import defaults
-from hostloop import Outcome, Run, run_training
-from recipes import ALGORITHMS, RunOptions, build_env, check
-from results import claim, read_json, write_json
+from hostloop import History, Outcome, restore_training, run_training
+from recipes import ALGORITHMS, RunOptions
+from results import claim, read_config, write_json
+from runs import Run, fill, make_run
 
 from purejaxpg import plotting, statistics
+from purejaxpg.types import PyTree
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,15 @@ class FolderOptions:
 
 def main(arguments: list[str]) -> int:
     try:
-        run, folder, resume = prepare(arguments)
-    except (ValueError, TypeError, ConnectionError, FileExistsError, FileNotFoundError) as error:
+        run, folder, restored = prepare(arguments)
+    except (ValueError, TypeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    outcome = run_training(run, folder, resume=resume)
+    try:
+        outcome = run_training(run, folder, restored)
+    except KeyboardInterrupt:  # the second one: the first stops the run in order
+        print("Interrupted; --resume goes on from the newest checkpoint.", file=sys.stderr)
+        return 130
     if not outcome.finished:
         print(f"Stopped after {outcome.update} of {run.num_updates} updates; go on with --resume.")
         return 130
@@ -51,16 +56,16 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def prepare(arguments: list[str]) -> tuple[Run, Path, bool]:
-    """The checked run that a command line asks for, its folder, and whether it is gone on with."""
+def prepare(arguments: list[str]) -> tuple[Run, Path, tuple[PyTree, History] | None]:
+    """The checked run that a command line asks for, its folder, and where it is to be gone on with."""
     run, options = parse(arguments)
     folder = options.output / (options.name or f"{run.name}-{run.options.env}")
     if options.resume:
-        return run, folder, True
+        return run, folder, restore_training(run, folder)
     claim(folder, overwrite=options.overwrite)
     config = {"config": run.config(), "chunks": run.chunks(), "versions": runtime.describe()}
     write_json(folder / "config.json", config)
-    return run, folder, False
+    return run, folder, None
 
 
 def parse(arguments: list[str]) -> tuple[Run, FolderOptions]:
@@ -81,26 +86,27 @@ def parse(arguments: list[str]) -> tuple[Run, FolderOptions]:
     known, _ = first.parse_known_args(arguments[1:])
     folder = known.output / (known.name or f"{name}-{known.env}")
 
-    options_type, build = ALGORITHMS[name]
-    stored = read_json(folder / "config.json")["config"] if known.resume else None
+    options_type, _ = ALGORITHMS[name]
+    stored = read_config(folder)["config"] if known.resume else None
     row = defaults(name, known.env) if stored is None else stored
+    # tyro would make an option of each key of a default that is a dict: such a default is put in below.
+    dicts = {key: value for key, value in row.items() if isinstance(value, dict)}
+    row = {key: value for key, value in row.items() if key not in dicts}
     all_options = dataclasses.make_dataclass(
         "Options", [("run", RunOptions), ("algorithm", options_type), ("folder", FolderOptions)]
     )
     options: Any = tyro.cli(
         all_options,
         args=arguments[1:],
-        default=all_options(_fill(RunOptions, row), _fill(options_type, row), FolderOptions()),
+        default=all_options(fill(RunOptions, row), fill(options_type, row), FolderOptions()),
         prog=f"train.py {name}",
         description=__doc__,
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    check(options.run)
-    check(options.algorithm)
-    env, env_params = build_env(options.run)
-    algorithm = build(options.algorithm, options.run, env, env_params)
-    jax.eval_shape(algorithm.init, jax.random.key(0), env_params)  # networks must fit the spaces
-    run = Run(name, options.run, options.algorithm, env, env_params, algorithm)
+    if options.folder.resume and options.folder.overwrite:
+        raise ValueError("--resume goes on with a folder and --overwrite empties it: choose one.")
+    dicts = {key: getattr(options.run, key) or value for key, value in dicts.items()}
+    run = make_run(name, dataclasses.replace(options.run, **dicts), options.algorithm)
     if stored is not None:
         changed = [key for key, value in run.config().items() if stored.get(key) != value]
         if changed:
@@ -114,15 +120,17 @@ def parse(arguments: list[str]) -> tuple[Run, FolderOptions]:
 def report(run: Run, folder: Path, outcome: Outcome) -> None:
     """Write summary.json and the learning curve, and print the table."""
     returns = outcome.evaluations["returns"].astype(np.float64).mean(axis=-1)  # [seeds, times]
-    diverged = ~np.isfinite(returns)
-    for values in outcome.metrics.values():
-        diverged[:, -1] |= ~np.isfinite(values).all(axis=1)
+    times = outcome.evaluations["update"][0]
+    # Once a metric is not finite, the seed has diverged, whatever the return of its broken policy.
+    broken = ~np.all([np.isfinite(values) for values in outcome.metrics.values()], axis=0)
+    broken_before = [broken[:, :time].any(axis=1) for time in times]
+    diverged = ~np.isfinite(returns) | np.stack(broken_before, axis=1)
     finite = returns[~diverged]
     scores = returns
     if diverged.any():
         worst = finite.min() if finite.size else 0.0
         scores = statistics.replace_diverged(np.where(diverged, np.nan, returns), worst)
-    steps = outcome.evaluations["update"][0] * run.algorithm_options.steps_per_update
+    steps = times * run.algorithm_options.steps_per_update
     final = scores[:, -1]
     summary: dict[str, Any] = {
         "env_steps_per_seed": int(steps[-1]),
@@ -138,9 +146,11 @@ def report(run: Run, folder: Path, outcome: Outcome) -> None:
         "env_steps_per_second": round(steps[-1] * len(final) / outcome.seconds),
         "return_per_seed": final.tolist(),
     }
+    interval_text = f"none from fewer than {statistics.MIN_SEEDS} seeds"
     if len(final) >= statistics.MIN_SEEDS:
         interval = statistics.bootstrap_interval(statistics.iqm, final)
         summary["return_iqm_95"] = [float(interval.low), float(interval.high)]
+        interval_text = f"{interval.low:.1f} to {interval.high:.1f}"
     write_json(folder / "summary.json", summary)
     plotting.learning_curve(
         {run.name.upper(): (steps, scores)},
@@ -149,12 +159,11 @@ def report(run: Run, folder: Path, outcome: Outcome) -> None:
         title=f"{run.options.env}, {run.options.eval_episodes} {summary['policy']} episodes per seed",
         path=folder / "learning_curve.png",
     )
-    low, high = summary.get("return_iqm_95", (float("nan"), float("nan")))
     rows = {
         "seeds (diverged)": f"{summary['seeds']} ({summary['seeds_diverged']})",
         "environment steps per seed": f"{summary['env_steps_per_seed']:,}",
         "final return, IQM": f"{summary['return_iqm']:.1f}",
-        "  95% bootstrap interval": f"{low:.1f} to {high:.1f}",
+        "  95% bootstrap interval": interval_text,
         "  mean, min, max over seeds": f"{final.mean():.1f}, {final.min():.1f}, {final.max():.1f}",
         "training, compilation included": f"{outcome.seconds:.1f} s",
         "environment steps per second": f"{summary['env_steps_per_second']:,}",
@@ -162,14 +171,6 @@ def report(run: Run, folder: Path, outcome: Outcome) -> None:
     for label, value in rows.items():
         print(f"{label:32}{value}")
     print(f"written to {folder}")
-
-
-def _fill(options_type: type, row: dict[str, Any]) -> Any:
-    """Options with the values of a row that belong to them; JSON's lists become tuples."""
-    names = {field.name for field in dataclasses.fields(options_type)}
-    return options_type(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in row.items() if k in names}
-    )
 
 
 if __name__ == "__main__":

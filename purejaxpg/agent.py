@@ -1,12 +1,16 @@
-"""What every algorithm with a policy and a value network does alike: begin, and act."""
+"""What every algorithm with a policy and a value network does alike: begin, act, gather experience."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
-from purejaxpg.distributions import check_support
-from purejaxpg.rollout import Loop, begin
-from purejaxpg.types import Env, Network, PyTree
+from purejaxpg.distributions import Distribution, check_support
+from purejaxpg.rollout import Loop, begin, unroll
+from purejaxpg.types import Env, Network, PyTree, RewardFn, Transition
+from purejaxpg.values import state_values
 
 
 class Params(NamedTuple):
@@ -14,6 +18,16 @@ class Params(NamedTuple):
 
     policy: PyTree
     value: PyTree
+
+
+class Experience(NamedTuple):
+    """A rollout, and what the networks that made it say of it; `[T, num_envs, ...]` in every leaf."""
+
+    transitions: Transition
+    reward: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    next_value: jax.Array
 
 
 def begin_agent(
@@ -39,7 +53,7 @@ def begin_agent(
     return params, loop
 
 
-def make_act(env: Env, policy: Network):
+def make_act(env: Env, policy: Network) -> Callable:
     """`Algorithm.act` for a state whose policy parameters are `state.params.policy`."""
 
     def act(
@@ -58,3 +72,61 @@ def make_act(env: Env, policy: Network):
         return action[0], memory
 
     return act
+
+
+def views(
+    env: Env, env_params: PyTree, policy: Network, value: Network
+) -> tuple[Callable[..., Distribution], Callable[..., jax.Array]]:
+    """The two networks as functions of raw observations.
+
+    Returns:
+      `(params.policy, obs [T, B, ...], start [T, B]) -> distribution [T, B]` and
+      `(params.value, obs [T, B, ...]) -> values [T, B]`.
+    """
+
+    def distribution(params: PyTree, obs: jax.Array, start: jax.Array) -> Distribution:
+        return policy.apply(params, (), env.observe(obs, env_params), start)[0]
+
+    def values(params: PyTree, obs: jax.Array) -> jax.Array:
+        start = jnp.zeros(obs.shape[:2], bool)
+        return value.apply(params, (), env.observe(obs, env_params), start)[0]
+
+    return distribution, values
+
+
+def gather_experience(
+    key: jax.Array,
+    env: Env,
+    env_params: PyTree,
+    policy: Network,
+    value: Network,
+    state: Any,
+    *,
+    num_steps: int,
+    reward_fn: RewardFn | None,
+) -> tuple[Loop, Experience]:
+    """Act with the networks of `state.params` from `state.loop` on, then ask them what they think of it.
+
+    Nothing is evaluated while acting but the policy: log-probabilities and values come from one batched
+    pass each over the whole rollout. The key is consumed.
+
+    Args:
+      reward_fn: `(transitions, log_prob, env_params) -> reward`; the environment's reward if None.
+    """
+    act = make_act(env, policy)
+    loop, transitions = unroll(
+        key,
+        env,
+        env_params,
+        lambda key, *args: act(key, state, *args, env_params=env_params),
+        state.loop,
+        num_steps=num_steps,
+    )
+    distribution, values = views(env, env_params, policy, value)
+    old = distribution(state.params.policy, transitions.obs, transitions.start)
+    log_prob = old.log_prob(transitions.action)
+    value_now, value_next = state_values(partial(values, state.params.value), transitions)
+    reward = transitions.reward
+    if reward_fn is not None:
+        reward = reward_fn(transitions, log_prob, env_params)
+    return loop, Experience(transitions, reward, log_prob, value_now, value_next)

@@ -28,7 +28,7 @@ def save(path: str | Path, tree: PyTree) -> None:
 
 
 def restore(path: str | Path, like: PyTree) -> PyTree:
-    """Read a checkpoint into a pytree with the structure, shapes and dtypes of `like`.
+    """Read a checkpoint into a pytree with the structure, shapes and dtypes of `like`, on one device.
 
     Args:
       like: arrays, or `jax.eval_shape(algorithm.init, key, env_params)`: nothing need be computed.
@@ -48,12 +48,21 @@ def restore(path: str | Path, like: PyTree) -> PyTree:
         except (ValueError, FileNotFoundError) as error:
             raise ValueError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from error
         found = metadata.get(_FORMAT_KEY)
+        if found is None:
+            raise ValueError(
+                f"{path} is damaged or no checkpoint of purejaxpg: it states no format."
+            )
         if found != FORMAT:
             raise ValueError(
                 f"{path} has format {found}; this version of purejaxpg reads {FORMAT}."
             )
+        # One device, whatever the devices that it was saved from were.
+        place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        target = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like
+        )
         try:
-            return checkpointer.restore(path, jax.eval_shape(lambda: like))
+            return checkpointer.restore(path, target)
         except (ValueError, FileNotFoundError) as error:
             raise ValueError(
                 f"{path} is damaged or not a checkpoint of this algorithm and these networks: "

@@ -7,10 +7,9 @@ A `Distribution` is a distrax distribution: `sample(seed=key)`, `log_prob(action
 import distrax
 import jax
 import jax.numpy as jnp
+from distrax import Distribution as Distribution
 
 from purejaxpg.types import Box, Discrete, Space
-
-Distribution = distrax.Distribution
 
 # Large enough that its exponential is exactly 0 in float32, finite so that 0 * (difference of two
 # masked log-probabilities) is 0 and not NaN in entropy and KL.

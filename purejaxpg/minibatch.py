@@ -32,7 +32,7 @@ def shuffled_epochs(
     batches = order.reshape(num_epochs * num_minibatches, size // num_minibatches)
 
     def one(carry, indices):
-        return update(carry, jax.tree.map(lambda x: jnp.take(x, indices, axis=1), data))
+        return update(carry, jax.tree.map(lambda x: _take(x, indices), data))
 
     return jax.lax.scan(one, carry, batches)
 
@@ -59,3 +59,7 @@ def permutation(key: jax.Array, size: int) -> jax.Array:
     low = jnp.uint32(2**index_bits - 1)
     words = (jax.random.bits(key, (size,), jnp.uint32) & ~low) | jnp.arange(size, dtype=jnp.uint32)
     return (jnp.sort(words) & low).astype(jnp.int32)
+
+
+def _take(x: jax.Array, indices: jax.Array) -> jax.Array:
+    return x.at[:, indices].get(mode="promise_in_bounds", unique_indices=True)

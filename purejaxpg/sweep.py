@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from purejaxpg.types import PyTree
 
@@ -69,27 +69,31 @@ def distribute(
       donate: positions of arguments whose buffers may be reused for the results; the caller's arrays are
         then no longer valid.
     """
-    chosen = tuple(jax.local_devices() if devices is None else devices)
-    compiled = _compile(run, chosen, donate)
+    available = tuple(jax.local_devices() if devices is None else devices)
 
     def call(*rows: PyTree) -> PyTree:
         number = jax.tree.leaves(rows)[0].shape[0]
+        chosen = available[:number]
+        compiled, placement = _compile(run, chosen, donate)
         surplus = -number % len(chosen)
-        if not surplus:
-            return compiled(*rows)
-        index = np.minimum(np.arange(number + surplus), number - 1)
-        padded = jax.tree.map(lambda x: x[index], rows)
-        return jax.tree.map(lambda x: x[:number], compiled(*padded))
+        if surplus:
+            index = np.minimum(np.arange(number + surplus), number - 1)
+            rows = jax.tree.map(lambda x: x[index], rows)
+        # Placed the same way wherever they come from: a restored state needs no second program.
+        results = compiled(*jax.device_put(rows, placement))
+        return jax.tree.map(lambda x: x[:number], results) if surplus else results
 
     return call
 
 
 @lru_cache(maxsize=32)
-def _compile(run: Callable, devices: tuple, donate: tuple[int, ...]) -> Callable:
+def _compile(
+    run: Callable, devices: tuple, donate: tuple[int, ...]
+) -> tuple[Callable, NamedSharding]:
     mesh = Mesh(np.asarray(devices), ("rows",), axis_types=(AxisType.Auto,))
     spec = PartitionSpec("rows")
     # Carries of scans that start as constants do not vary over devices at first: no such check.
     sharded = jax.shard_map(
         jax.vmap(run), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
     )
-    return jax.jit(sharded, donate_argnums=donate)
+    return jax.jit(sharded, donate_argnums=donate), NamedSharding(mesh, spec)

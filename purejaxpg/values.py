@@ -52,11 +52,17 @@ def explained_variance(value: jax.Array, target: jax.Array) -> jax.Array:
 
     Where the targets do not vary it is 0.
     """
-    variance = jnp.var(target)
+    variance = jnp.var(_shift(target))
     varies = variance > 0
     return jnp.where(varies, 1 - jnp.var(target - value) / jnp.where(varies, variance, 1.0), 0.0)
 
 
 def normalize(advantage: jax.Array) -> jax.Array:
     """Shift and scale to mean 0 and standard deviation 1 over all samples; constants become 0."""
+    advantage = _shift(advantage)
     return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+
+
+def _shift(x: jax.Array) -> jax.Array:
+    """x less its first sample: exactly 0 if constant, where x less its mean need not be (0.1, say)."""
+    return x - x.reshape(-1)[0]

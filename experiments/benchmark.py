@@ -1,0 +1,202 @@
+"""Time the parts of a training run on this machine: environment, rollout, update, whole training.
+
+    python experiments/benchmark.py ppo --env CartPole-v1 --num-envs 64 --num-steps 128
+
+Compilation is timed apart from steady state. Each figure is the median of the repeats, with the fastest
+and the slowest beside it. `environment` steps with random actions, `rollout` with the policy, `update` is
+one update of all seeds, rollout included, and `training` is many updates in one program.
+"""
+
+import dataclasses
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import runtime  # isort: skip  # before JAX: it sets XLA up
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from defaults import defaults
+from recipes import ALGORITHMS, RunOptions, build_env, check
+from results import write_json
+from runs import fill
+
+from purejaxpg.rollout import begin, unroll
+from purejaxpg.sweep import distribute
+from purejaxpg.train import train
+from purejaxpg.types import Algorithm, Box, Env, PyTree
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    repeats: int = 5
+    """Timed calls of each part, after one that is not timed."""
+    updates: int = 20
+    """Updates of the whole training."""
+    output: Path | None = None
+    """JSON file to write the figures to."""
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        run, algorithm_options, options, name = parse(arguments)
+        env, env_params = build_env(run)
+        algorithm = ALGORITHMS[name][1](algorithm_options, run, env, env_params)
+    except (ValueError, TypeError, ConnectionError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    jax.config.update("jax_enable_compilation_cache", False)  # compilation is timed
+    keys = jax.random.split(jax.random.key(run.seed), run.seeds)
+    steps = algorithm_options.steps_per_update * run.seeds
+    programs = parts(algorithm, env, env_params, algorithm_options, options.updates)
+    print(
+        f"{name} on {run.env}: {run.seeds} seed(s), {algorithm_options.num_envs} environments x "
+        f"{algorithm_options.num_steps} steps; {', '.join(map(str, jax.devices()))}"
+    )
+    print(
+        f"{'part':14}{'compile s':>10}{'median ms':>11}{'fastest':>10}{'slowest':>10}{'steps/s':>13}"
+    )
+    figures = {}
+    state = jax.block_until_ready(distribute(partial(begin_training, algorithm, env_params))(keys))
+    for part, (program, needs_state, updates) in programs.items():
+        figure = measure(program, (keys, state) if needs_state else (keys,), options.repeats)
+        figure["steps_per_second"] = steps * updates / figure["median_seconds"]
+        figures[part] = figure
+        print(f"{part:14}{figure['compile_seconds']:10.2f}{1e3 * figure['median_seconds']:11.2f}"
+              f"{1e3 * figure['min_seconds']:10.2f}{1e3 * figure['max_seconds']:10.2f}"
+              f"{figure['steps_per_second']:13,.0f}")  # fmt: skip
+    peak = peak_memory()
+    print(f"peak memory {peak / 2**20:,.0f} MiB")
+    if options.output is not None:
+        config = dataclasses.asdict(run) | dataclasses.asdict(algorithm_options)
+        content = {
+            "algorithm": name,
+            "config": config,
+            "updates": options.updates,
+            "repeats": options.repeats,
+            "figures": figures,
+            "peak_memory_bytes": peak,
+            "versions": runtime.describe(),
+        }
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        write_json(options.output, content)
+    return 0
+
+
+def parse(arguments: list[str]) -> tuple[RunOptions, Any, BenchmarkOptions, str]:
+    name = arguments[0] if arguments else ""
+    if name in ("-h", "--help"):
+        print(__doc__)
+        raise SystemExit(0)
+    if name not in ALGORITHMS:
+        raise ValueError(
+            f"The first argument must be an algorithm ({', '.join(ALGORITHMS)}): {name!r}."
+        )
+    env_id = RunOptions.env
+    if "--env" in arguments[:-1]:
+        env_id = arguments[arguments.index("--env") + 1]
+    row = {**defaults(name, env_id), "seeds": 1}
+    options_type = ALGORITHMS[name][0]
+    all_options = dataclasses.make_dataclass(
+        "Options",
+        [("run", RunOptions), ("algorithm", options_type), ("benchmark", BenchmarkOptions)],
+    )
+    options: Any = tyro.cli(
+        all_options,
+        args=arguments[1:],
+        default=all_options(fill(RunOptions, row), fill(options_type, row), BenchmarkOptions()),
+        prog=f"benchmark.py {name}",
+        description=__doc__,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    check(options.run)
+    check(options.algorithm)
+    if min(options.benchmark.repeats, options.benchmark.updates) < 1:
+        raise ValueError("--repeats and --updates must be at least 1.")
+    return options.run, options.algorithm, options.benchmark, name
+
+
+def begin_training(algorithm: Algorithm, env_params: PyTree, key: jax.Array) -> PyTree:
+    return train(key, algorithm, env_params, num_updates=0)[0]
+
+
+def parts(
+    algorithm: Algorithm, env: Env, env_params: PyTree, options: Any, updates: int
+) -> dict[str, tuple[Callable, bool, int]]:
+    """Name -> program of (key[, state]), whether it wants a state, and updates' worth of steps."""
+    num_envs, num_steps = options.num_envs, options.num_steps
+
+    def environment(key):
+        def act(key, memory, obs, start):
+            return random_actions(key, env.action_space(env_params), num_envs), memory
+
+        loop = begin(key, env, env_params, (), num_envs=num_envs)
+        return digest(unroll(key, env, env_params, act, loop, num_steps=num_steps))
+
+    def rollout(key, state):
+        def act(key, memory, obs, start):
+            return algorithm.act(key, state, memory, obs, start, env_params=env_params)
+
+        loop = begin(key, env, env_params, algorithm.initial_memory(num_envs), num_envs=num_envs)
+        return digest(unroll(key, env, env_params, act, loop, num_steps=num_steps))
+
+    def update(key, state):
+        state, _, metrics = algorithm.step(key, state, env_params)
+        return state, metrics
+
+    def training(key, state):
+        return train(key, algorithm, env_params, num_updates=updates, state=state)
+
+    return {
+        "environment": (environment, False, 1),
+        "rollout": (rollout, True, 1),
+        "update": (update, True, 1),
+        "training": (training, True, updates),
+    }
+
+
+def random_actions(key: jax.Array, space: Any, num_envs: int) -> jax.Array:
+    if isinstance(space, Box):
+        return jax.random.normal(key, (num_envs, *space.shape))
+    return jax.random.randint(key, (num_envs,), 0, space.n)
+
+
+def digest(tree: PyTree) -> jax.Array:
+    """One number that depends on every leaf, so that nothing is optimised away or copied out."""
+    return sum((jnp.sum(leaf).astype(jnp.float32) for leaf in jax.tree.leaves(tree)), jnp.zeros(()))
+
+
+def measure(program: Callable, arguments: tuple, repeats: int) -> dict[str, float]:
+    call = distribute(program)
+    began = time.perf_counter()
+    jax.block_until_ready(call(*arguments))
+    first = time.perf_counter() - began
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        jax.block_until_ready(call(*arguments))
+        seconds.append(time.perf_counter() - began)
+    median = float(np.median(seconds))
+    return {
+        "compile_seconds": max(0.0, first - median),
+        "median_seconds": median,
+        "min_seconds": min(seconds),
+        "max_seconds": max(seconds),
+    }
+
+
+def peak_memory() -> int:
+    """Bytes, at their peak: of the device where it says so, of the process elsewhere."""
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return int(statistics.get("peak_bytes_in_use", process))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,166 @@
+"""Evaluate trained policies in their environment, or in one with shifted parameters.
+
+    python experiments/evaluate.py results/ppo-CartPole-v1 --episodes 100 --env-params length 0.7
+
+prints a line per seed. `--seed 3 --save policies/cartpole` writes the policy of one seed by itself; the
+folder that it makes can be evaluated in the same way and needs no other file.
+"""
+
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import runtime  # isort: skip  # before JAX: it sets XLA up
+import jax
+import numpy as np
+import tyro
+from recipes import build_env
+from results import read_config, restore_state, write_json
+from runs import Run, run_from_config
+
+from purejaxpg import checkpoint
+from purejaxpg.rollout import Episodes
+from purejaxpg.sweep import distribute
+from purejaxpg.train import evaluate
+from purejaxpg.types import PyTree
+
+
+@dataclass(frozen=True)
+class Options:
+    folder: tyro.conf.Positional[Path]
+    """Folder of results, or of a policy that --save wrote."""
+    seed: int | None = None
+    """Seed, as numbered in training; all of them if not given."""
+    episodes: int = 100
+    """Episodes of each seed."""
+    deterministic: bool = False
+    """Take the mode of the policy instead of its samples."""
+    env_params: dict[str, float] = field(default_factory=dict)
+    """Parameters of the environment to shift, e.g. `length 0.7`; the others are as in training."""
+    key: int = 0
+    """Number of the random key of the evaluation."""
+    save: Path | None = None
+    """New folder for the policy of --seed by itself."""
+
+
+class PolicyParams(NamedTuple):
+    policy: PyTree
+
+
+class PolicyState(NamedTuple):
+    """As much of an algorithm's state as its `act` needs."""
+
+    params: PolicyParams
+
+
+class Trained(NamedTuple):
+    """States `[seeds, ...]` of a run, and the numbers of their seeds."""
+
+    run: Run
+    seeds: list[int]
+    state: PyTree
+
+
+def main(arguments: list[str]) -> int:
+    options = tyro.cli(Options, args=arguments, prog="evaluate.py", description=__doc__)
+    try:
+        if options.episodes < 1:
+            raise ValueError(f"--episodes must be at least 1, not {options.episodes}.")
+        trained = load(options.folder)
+        if options.seed is not None:
+            trained = take(trained, options.seed)
+        env_params = {**trained.run.options.env_params, **options.env_params}
+        env, shifted = build_env(replace(trained.run.options, env_params=env_params))
+        if options.save is not None:
+            save(trained, options.save)
+    except (ValueError, TypeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+    def play(key, state):
+        return evaluate(
+            key,
+            trained.run.algorithm,
+            state,
+            env,
+            shifted,
+            num_episodes=options.episodes,
+            deterministic=options.deterministic,
+        )
+
+    # A seed's episodes depend on its number and --key, not on which other seeds are evaluated with it.
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(
+        jax.random.key(options.key), np.array(trained.seeds)
+    )
+    devices = jax.local_devices()[: len(trained.seeds)]
+    report(options, trained, distribute(play, devices=devices)(keys, trained.state))
+    return 0
+
+
+def load(folder: Path) -> Trained:
+    """The newest checkpoint of a folder of results, or the policy in a folder that `save` made."""
+    content = read_config(folder)
+    run = run_from_config(content["config"])
+    if "policy_of_seed" not in content:
+        first = run.options.seed
+        seeds = list(range(first, first + run.options.seeds))
+        return Trained(run, seeds, restore_state(folder, run.like()))
+    like = jax.eval_shape(run.initial_state, jax.random.key(0)).params.policy
+    policy = checkpoint.restore(folder / "policy", like)
+    policy = jax.tree.map(lambda x: x[None], policy)
+    return Trained(run, [content["policy_of_seed"]], PolicyState(PolicyParams(policy)))
+
+
+def take(trained: Trained, seed: int) -> Trained:
+    """One seed alone, as the only entry of the leading axis."""
+    if seed not in trained.seeds:
+        known = " to ".join(map(str, dict.fromkeys((trained.seeds[0], trained.seeds[-1]))))
+        raise ValueError(f"There is no seed {seed} here, only {known}.")
+    index = trained.seeds.index(seed)
+    return trained._replace(
+        seeds=[seed], state=jax.tree.map(lambda x: x[index : index + 1], trained.state)
+    )
+
+
+def save(trained: Trained, folder: Path) -> None:
+    """Write a policy by itself: its parameters, and the configuration that rebuilds its network."""
+    if len(trained.seeds) != 1:
+        raise ValueError("--save writes the policy of one seed: choose it with --seed.")
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists: choose another folder to --save to.")
+    checkpoint.save(folder / "policy", jax.tree.map(lambda x: x[0], trained.state.params.policy))
+    write_json(
+        folder / "config.json",
+        {
+            "policy_of_seed": trained.seeds[0],
+            "config": trained.run.config(),
+            "versions": runtime.describe(),
+        },
+    )
+
+
+def report(options: Options, trained: Trained, episodes: Episodes) -> None:
+    """Print mean, standard deviation, min and max over the episodes of each seed, and of all."""
+    policy = "deterministic" if options.deterministic else "stochastic"
+    print(
+        f"{trained.run.name.upper()} on {trained.run.options.env}: {options.episodes} episodes of the {policy} "
+        f"policy of each seed, key {options.key}"
+    )
+    columns = [
+        f"{what} {of}" for what in ("return", "length") for of in ("mean", "std", "min", "max")
+    ]
+    print("  ".join(["seed".rjust(10), *(column.rjust(11) for column in columns)]))
+    returns, lengths = (np.asarray(x, np.float64) for x in (episodes.returns, episodes.lengths))
+    rows = {str(seed): (returns[i], lengths[i]) for i, seed in enumerate(trained.seeds)}
+    if len(rows) > 1:
+        rows["all"] = (returns, lengths)
+    for label, both in rows.items():
+        values = [f(x) for x in both for f in (np.mean, np.std, np.min, np.max)]
+        print("  ".join([label.rjust(10), *(f"{value:11.2f}" for value in values)]))
+    if options.save is not None:
+        print(f"the policy is in {options.save}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
