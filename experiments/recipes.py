@@ -44,7 +44,7 @@ class RunOptions:
     """Units of each hidden layer of the mlp."""
     activation: Literal["tanh", "relu"] = "tanh"
     """Activation function of the networks."""
-    evaluations: int = 10
+    evaluations: int = 20
     """How often to evaluate during the run, its end included."""
     eval_episodes: int = 128
     """Episodes of each evaluation and seed."""

@@ -16,6 +16,13 @@ from purejaxpg.types import Box, Discrete, Space
 _MASKED_LOGIT = -1e9
 
 
+class _Categorical(distrax.Categorical):
+    """Its logits are normalised once, when it is made; distrax would do so again for the entropy."""
+
+    def entropy(self) -> jax.Array:
+        return -jnp.sum(jnp.exp(self.logits) * self.logits, axis=-1)
+
+
 def categorical(logits: jax.Array, mask: jax.Array | None = None) -> Distribution:
     """A distribution over `n` actions, batch shape `logits.shape[:-1]`.
 
@@ -26,7 +33,7 @@ def categorical(logits: jax.Array, mask: jax.Array | None = None) -> Distributio
     """
     if mask is not None:
         logits = jnp.where(mask, logits, _MASKED_LOGIT)
-    return distrax.Categorical(logits=logits, dtype=jnp.int32)
+    return _Categorical(logits=logits, dtype=jnp.int32)
 
 
 def diagonal_gaussian(mean: jax.Array, log_std: jax.Array) -> Distribution:

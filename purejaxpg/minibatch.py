@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from purejaxpg.types import PyTree
 
@@ -32,9 +33,15 @@ def shuffled_epochs(
     batches = order.reshape(num_epochs * num_minibatches, size // num_minibatches)
 
     def one(carry, indices):
-        return update(carry, jax.tree.map(lambda x: _take(x, indices), data))
+        carry, metrics = update(carry, jax.tree.map(lambda x: _take(x, indices), data))
+        return carry, ravel_pytree(metrics)[
+            0
+        ]  # one vector is written per minibatch, not many scalars
 
-    return jax.lax.scan(one, carry, batches)
+    _, like = jax.eval_shape(update, carry, jax.tree.map(lambda x: _take(x, batches[0]), data))
+    _, unravel = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like))
+    carry, metrics = jax.lax.scan(one, carry, batches)
+    return carry, jax.vmap(unravel)(metrics)
 
 
 def check_divides(num_minibatches: int, size: int, what: str) -> None:

@@ -2,8 +2,9 @@
 
 import jax
 import optax
+from jax.flatten_util import ravel_pytree
 
-from purejaxpg.types import Coefficient, Scalar
+from purejaxpg.types import Coefficient, PyTree, Scalar
 
 
 def adam(
@@ -37,3 +38,9 @@ def linear_decay(start: Scalar, steps: int):
 def resolve(coefficient: Coefficient, update: jax.Array) -> Scalar:
     """The value of a coefficient at an update: itself, or what its schedule gives there."""
     return coefficient(update) if callable(coefficient) else coefficient
+
+
+def gradient_norm(gradient: PyTree) -> jax.Array:
+    """The Euclidean norm of all entries together."""
+    # Of one vector, as `adam` makes it: a norm leaf by leaf takes two kernels per leaf more.
+    return optax.tree.norm(ravel_pytree(gradient)[0])

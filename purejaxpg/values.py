@@ -29,20 +29,17 @@ def state_values(
     wrong = transitions.truncated & ~transitions.terminated
     wrong = wrong.at[-1].set(False).reshape(-1)  # the last row was evaluated at next_obs itself
     size = num_steps * num_envs
-    (where,) = jnp.nonzero(wrong, size=size, fill_value=size)
     flat_next_obs = next_obs.reshape(size, *next_obs.shape[2:])
 
     def correct(carry):
-        done, flat_value = carry
-        index = jax.lax.dynamic_slice(where, (done,), (num_envs,))
+        wrong, flat_value = carry
+        (index,) = jnp.nonzero(wrong, size=num_envs, fill_value=size)
         true_value = value_fn(flat_next_obs.at[index].get(mode="clip")[None])[0]
-        return done + num_envs, flat_value.at[index].set(true_value, mode="drop")
+        flat_value = flat_value.at[index].set(true_value, mode="drop")
+        return wrong.at[index].set(False, mode="drop"), flat_value
 
-    count = jnp.sum(wrong)
     _, flat_value = jax.lax.while_loop(
-        lambda carry: carry[0] < count,
-        correct,
-        (jnp.zeros((), jnp.int32), next_value.reshape(size)),
+        lambda carry: jnp.any(carry[0]), correct, (wrong, next_value.reshape(size))
     )
     return value, flat_value.reshape(num_steps, num_envs)
 

@@ -5,3 +5,9 @@ import os
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")  # tests compile what they test
 import runtime  # noqa: F401
+
+
+def pytest_configure(config):
+    """Compilation takes most of the time of short tests: LLVM leaves code as it is, but for learning."""
+    if "slow" not in config.option.markexpr.replace("not slow", ""):
+        os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnax import registered_envs
 from small import ALGORITHMS, SIZES, assert_trees_equal, cartpole
 
 import purejaxpg as pg
@@ -115,6 +116,15 @@ def test_training_on_is_training_longer(name):
 def test_other_kinds_of_environments(name, env_id):
     env, env_params = pg.make(env_id)
     state, metrics = run_on(env, env_params, name, num_updates=2)(jax.random.key(0))
+    assert all(np.isfinite(value).all() for value in metrics.values())
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("env_id", sorted(set(registered_envs) - {"MNISTBandit-bsuite"}))
+def test_every_environment(name, env_id):
+    env, env_params = pg.make(env_id)
+    state, metrics = run_on(env, env_params, name, num_updates=3)(jax.random.key(0))
     assert all(np.isfinite(value).all() for value in metrics.values())
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 

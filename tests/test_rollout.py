@@ -243,7 +243,7 @@ terminates if n is odd and is truncated if n is even. After its end it pays NaN.
 
 
 @partial(jax.jit, static_argnames="max_steps")
-def drawn_episodes(key, max_steps=None):
+def drawn_episodes(key, max_steps=50):
     still = lambda key, memory, obs, start: (jnp.zeros(512, jnp.int32), memory)  # noqa: E731
     return first_episodes(key, DRAWN, None, still, (), num_episodes=512, max_steps=max_steps)
 
@@ -276,7 +276,7 @@ def test_first_episodes_add_up_what_each_step_pays():
         count,
         first,
         num_episodes=6,
-        max_steps=None,
+        max_steps=50,
     )
     for start, length, found in zip(first, episodes.lengths, episodes.returns, strict=True):
         assert found == sum(float(start) + step for step in range(int(length)))
@@ -309,7 +309,7 @@ def test_first_episodes_give_act_the_start_and_its_memory():
 
     memory = jnp.array([0.0, 10.0])
     episodes = first_episodes(
-        jax.random.key(0), env, None, act, memory, num_episodes=2, max_steps=9
+        jax.random.key(0), env, None, act, memory, num_episodes=2, max_steps=None
     )
     np.testing.assert_array_equal(episodes.returns, [100 + 0 + 1 + 2, 100 + 10 + 11 + 12])
     np.testing.assert_array_equal(episodes.lengths, [3, 3])
@@ -325,8 +325,9 @@ def test_first_episodes_draw_anew_in_each_step():
     env = DRAWN._replace(step=step)
     still = lambda key, memory, obs, start: (jnp.zeros(2000, jnp.int32), memory)  # noqa: E731
     episodes = first_episodes(
-        jax.random.key(0), env, None, still, (), num_episodes=2000, max_steps=None
+        jax.random.key(0), env, None, still, (), num_episodes=2000, max_steps=100
     )
+    assert episodes.completed.all()
     np.testing.assert_array_equal(episodes.returns, episodes.lengths)
     assert abs(np.mean(episodes.lengths) - 2) < 5 * np.sqrt(2 / 2000)
 

@@ -11,7 +11,7 @@ import optax
 from purejaxpg.agent import Params, begin_agent, gather_experience, make_act, views
 from purejaxpg.losses import clipped_value_loss, kl_k3, ppo_clip_loss, value_loss
 from purejaxpg.minibatch import check_divides, shuffled_epochs
-from purejaxpg.optimizers import resolve
+from purejaxpg.optimizers import gradient_norm, resolve
 from purejaxpg.returns import gae
 from purejaxpg.rollout import Loop, episode_metrics
 from purejaxpg.types import Algorithm, Coefficient, Env, Network, PyTree, RewardFn, Scalar
@@ -124,7 +124,7 @@ def ppo(
             if target_kl is not None:
                 going_on &= terms["approx_kl"] <= target_kl
                 new = jax.tree.map(lambda x, y: jnp.where(going_on, x, y), new, (params, opt_state))
-            terms |= {"grad_norm": optax.tree.norm(grads), "applied_fraction": going_on * 1.0}
+            terms |= {"grad_norm": gradient_norm(grads), "applied_fraction": going_on * 1.0}
             return (*new, going_on), terms
 
         samples = Sample(
