@@ -1,6 +1,7 @@
 """Policy-gradient methods as pure JAX functions. The public names."""
 
 from purejaxpg.algorithms.ppo import ppo as ppo
+from purejaxpg.algorithms.trpo import trpo as trpo
 from purejaxpg.distributions import Distribution as Distribution
 from purejaxpg.distributions import categorical as categorical
 from purejaxpg.distributions import diagonal_gaussian as diagonal_gaussian
@@ -40,6 +41,10 @@ from purejaxpg.sweep import sweep as sweep
 from purejaxpg.train import evaluate as evaluate
 from purejaxpg.train import train as train
 from purejaxpg.train import train_and_evaluate as train_and_evaluate
+from purejaxpg.trust_region import backtracking_line_search as backtracking_line_search
+from purejaxpg.trust_region import conjugate_gradient as conjugate_gradient
+from purejaxpg.trust_region import fisher_vector_product as fisher_vector_product
+from purejaxpg.trust_region import natural_step as natural_step
 from purejaxpg.types import Algorithm as Algorithm
 from purejaxpg.types import Box as Box
 from purejaxpg.types import Discrete as Discrete

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 import purejaxpg as pg
+from purejaxpg.algorithms.trpo import trpo
 
 SIZES = {"num_envs": 4, "num_steps": 8}
 
@@ -20,7 +21,17 @@ def small_ppo(env, env_params, **options):
     return pg.ppo(env, policy, pg.value_network(torso), optimizer, **options)
 
 
-ALGORITHMS = {"ppo": small_ppo}
+def small_trpo(env, env_params, **options):
+    """TRPO with networks of 8 units; `action_space` as above."""
+    torso = pg.MLP((8,))
+    optimizer = options.pop("value_optimizer", pg.adam(1e-3))
+    space = options.pop("action_space", None) or env.action_space(env_params)
+    options = {**SIZES, "num_value_epochs": 2, "num_value_minibatches": 2, **options}
+    policy = pg.policy_network(space, torso)
+    return trpo(env, policy, pg.value_network(torso), optimizer, **options)
+
+
+ALGORITHMS = {"ppo": small_ppo, "trpo": small_trpo}
 """name -> (env, env_params, **options) -> Algorithm. Every contract test runs over all of them."""
 
 

@@ -15,6 +15,7 @@ FLOORS = {
         "losses",
         "optimizers",
         "distributions",
+        "trust_region",
     ],
     2: ["environments", "networks", "rollout", "values", "minibatch", "agent"],
     3: ["algorithms"],

@@ -1,0 +1,149 @@
+"""Trust region policy optimisation (Schulman et al. 2015, arXiv:1502.05477, appendix C)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from purejaxpg.agent import Params, begin_agent, gather_experience, make_act, views
+from purejaxpg.losses import surrogate_loss, value_loss
+from purejaxpg.minibatch import check_divides, shuffled_epochs
+from purejaxpg.optimizers import gradient_norm, resolve
+from purejaxpg.returns import gae
+from purejaxpg.rollout import Loop, episode_metrics
+from purejaxpg.trust_region import backtracking_line_search, fisher_vector_product, natural_step
+from purejaxpg.types import Algorithm, Coefficient, Env, Network, PyTree, RewardFn, Scalar
+from purejaxpg.values import explained_variance, normalize
+
+
+class TRPOState(NamedTuple):
+    """`opt_state` is that of the value function's optimizer; the policy has none."""
+
+    params: Params
+    opt_state: PyTree
+    loop: Loop
+    update: jax.Array
+
+
+def trpo(
+    env: Env,
+    policy: Network,
+    value: Network,
+    value_optimizer: optax.GradientTransformation,
+    *,
+    num_envs: int = 8,
+    num_steps: int = 128,
+    discount: Scalar = 0.99,
+    gae_lambda: Scalar = 0.95,
+    max_kl: Scalar = 0.01,
+    damping: Scalar = 0.1,
+    cg_steps: int = 10,
+    fisher_subsample: int = 1,
+    num_backtracks: int = 10,
+    backtrack_ratio: Scalar = 0.8,
+    entropy_coef: Coefficient = 0.0,
+    num_value_epochs: int = 10,
+    num_value_minibatches: int = 4,
+    normalize_advantages: bool = True,
+    reward_fn: RewardFn | None = None,
+) -> Algorithm:
+    """Maximise L = mean(ratio A) + entropy_coef H subject to mean KL(old, new) <= max_kl.
+
+    With g the gradient of L at the old parameters and F the Fisher matrix, go from the full step
+    sqrt(2 max_kl / s^T A s) s, A s = g, A = F + damping I, back until L improves and the constraint
+    holds over all states of the rollout; where it never does, the policy stays as it is, bit by bit.
+
+    Args:
+      value_optimizer: of the value function, e.g. `adam(1e-3)` of purejaxpg.
+      max_kl: in nats. damping: of the Fisher matrix, in its units.
+      cg_steps: of conjugate gradient, one Fisher product each.
+      fisher_subsample: every so many-th time step enters Fisher products; gradient and constraint use all.
+      num_backtracks: candidates of the line search, each `backtrack_ratio` times the one before.
+      entropy_coef: a Scalar, or a schedule of the update count.
+      num_value_minibatches: must divide `num_envs * num_steps`.
+      normalize_advantages: to mean 0 and deviation 1 over the rollout.
+      reward_fn: `(transitions, log_prob, env_params) -> reward`; the environment's reward if None.
+
+    Metrics: `kl_proposed` and `expected_improvement` (g times the step) are of the full step, `kl` and
+    `improvement` of what was done, 0 where `step_accepted` is 0; `accepted_candidate` counts from 0;
+    `curvature` is s^T A s and `cg_residual` is |g - A s| / |g|; `entropy` is the old policy's.
+    """
+    if min(num_envs, num_steps, cg_steps, fisher_subsample, num_backtracks, num_value_epochs) < 1:
+        sizes = f"{num_envs=}, {num_steps=}, {cg_steps=}, {fisher_subsample=}, {num_backtracks=}"
+        raise ValueError(f"Must be at least 1: {sizes}, {num_value_epochs=}.")
+    check_divides(num_value_minibatches, num_envs * num_steps, "num_envs * num_steps")
+
+    def init(key, env_params):
+        params, loop = begin_agent(key, env, env_params, policy, value, num_envs=num_envs)
+        return TRPOState(params, value_optimizer.init(params.value), loop, jnp.zeros((), jnp.int32))
+
+    def step(key, state, env_params):
+        rollout_key, shuffle_key = jax.random.split(key)
+        loop, old = gather_experience(
+            rollout_key, env, env_params, policy, value, state, num_steps=num_steps, reward_fn=reward_fn
+        )  # fmt: skip
+        seen = old.transitions
+        advantage = gae(
+            old.reward, old.value, old.next_value, seen.terminated, seen.truncated,
+            discount=discount, gae_lambda=gae_lambda,
+        )  # fmt: skip
+        target = advantage + old.value
+        advantage = normalize(advantage) if normalize_advantages else advantage
+        distribution_of, value_of = views(env, env_params, policy, value)
+        entropy_weight = resolve(entropy_coef, state.update)
+        old_distribution = distribution_of(state.params.policy, seen.obs, seen.start)
+
+        def evaluate(params):
+            new = distribution_of(params, seen.obs, seen.start)
+            loss = surrogate_loss(new.log_prob(seen.action), old.log_prob, advantage)
+            objective = jnp.mean(entropy_weight * new.entropy() - loss)
+            return objective, jnp.mean(old_distribution.kl_divergence(new))
+
+        gradient = jax.grad(lambda params: evaluate(params)[0])(state.params.policy)
+        thinned = seen.obs[::fisher_subsample], seen.start[::fisher_subsample]
+        matvec = fisher_vector_product(
+            lambda params: distribution_of(params, *thinned), state.params.policy, damping=damping
+        )
+        natural = natural_step(matvec, gradient, max_kl=max_kl, num_steps=cg_steps)
+        search = backtracking_line_search(
+            evaluate, state.params.policy, natural.step,
+            max_kl=max_kl, num_backtracks=num_backtracks, backtrack_ratio=backtrack_ratio,
+        )  # fmt: skip
+
+        def fit_value(carry, batch):
+            (params, opt_state), (obs, target) = carry, batch
+
+            def loss_fn(params):
+                return jnp.mean(value_loss(value_of(params, obs), target))
+
+            loss, grads = jax.value_and_grad(loss_fn)(params)
+            updates, opt_state = value_optimizer.update(grads, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), loss
+
+        (value_params, opt_state), losses = shuffled_epochs(
+            shuffle_key, fit_value, (state.params.value, state.opt_state),
+            jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), (seen.obs, target)),
+            num_epochs=num_value_epochs, num_minibatches=num_value_minibatches,
+        )  # fmt: skip
+        new_params = Params(search.params, value_params)
+        new_state = TRPOState(new_params, opt_state, loop, state.update + 1)
+        metrics = {
+            "kl": search.kl,
+            "kl_proposed": search.proposed_kl,
+            "improvement": search.improvement,
+            "expected_improvement": natural.expected_improvement,
+            "step_accepted": search.accepted.astype(jnp.float32),
+            "accepted_candidate": search.candidate,
+            "curvature": natural.curvature,
+            "cg_residual": natural.residual,
+            "grad_norm": gradient_norm(gradient),
+            "entropy": jnp.mean(old_distribution.entropy()),
+            "value_loss": jnp.mean(losses),
+            "explained_variance": explained_variance(old.value, target),
+            "env_steps": new_state.update.astype(jnp.float32) * (num_steps * num_envs),
+            **episode_metrics(seen),
+        }
+        return new_state, seen, metrics
+
+    return Algorithm(init, step, make_act(env, policy), policy.initial_memory)
