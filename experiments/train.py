@@ -155,7 +155,7 @@ def report(run: Run, folder: Path, outcome: Outcome) -> None:
     plotting.learning_curve(
         {run.name.upper(): (steps, scores)},
         x_label="environment steps per seed",
-        y_label=f"undiscounted return of {run.options.env}",
+        y_label="undiscounted return per episode",
         title=f"{run.options.env}, {run.options.eval_episodes} {summary['policy']} episodes per seed",
         path=folder / "learning_curve.png",
     )
