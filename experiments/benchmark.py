@@ -21,11 +21,10 @@ import runtime  # isort: skip  # before JAX: it sets XLA up
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
+from command_line import algorithm_name, parse_options
 from defaults import defaults
 from recipes import ALGORITHMS, RunOptions, build_env, check
 from results import write_json
-from runs import fill
 
 from purejaxpg.rollout import begin, unroll
 from purejaxpg.sweep import distribute
@@ -90,36 +89,19 @@ def main(arguments: list[str]) -> int:
 
 
 def parse(arguments: list[str]) -> tuple[RunOptions, Any, BenchmarkOptions, str]:
-    name = arguments[0] if arguments else ""
-    if name in ("-h", "--help"):
-        print(__doc__)
-        raise SystemExit(0)
-    if name not in ALGORITHMS:
-        raise ValueError(
-            f"The first argument must be an algorithm ({', '.join(ALGORITHMS)}): {name!r}."
-        )
+    name = algorithm_name(arguments, str(__doc__))
     env_id = RunOptions.env
     if "--env" in arguments[:-1]:
         env_id = arguments[arguments.index("--env") + 1]
     row = {**defaults(name, env_id), "seeds": 1}
-    options_type = ALGORITHMS[name][0]
-    all_options = dataclasses.make_dataclass(
-        "Options",
-        [("run", RunOptions), ("algorithm", options_type), ("benchmark", BenchmarkOptions)],
-    )
-    options: Any = tyro.cli(
-        all_options,
-        args=arguments[1:],
-        default=all_options(fill(RunOptions, row), fill(options_type, row), BenchmarkOptions()),
-        prog=f"benchmark.py {name}",
-        description=__doc__,
-        config=(tyro.conf.OmitArgPrefixes,),
+    options = parse_options(
+        arguments, row, BenchmarkOptions(), program="benchmark.py", description=str(__doc__)
     )
     check(options.run)
     check(options.algorithm)
-    if min(options.benchmark.repeats, options.benchmark.updates) < 1:
+    if min(options.own.repeats, options.own.updates) < 1:
         raise ValueError("--repeats and --updates must be at least 1.")
-    return options.run, options.algorithm, options.benchmark, name
+    return options.run, options.algorithm, options.own, name
 
 
 def begin_training(algorithm: Algorithm, env_params: PyTree, key: jax.Array) -> PyTree:

@@ -15,12 +15,12 @@ from typing import Any
 
 import runtime  # isort: skip  # before JAX: it sets XLA up
 import numpy as np
-import tyro
+from command_line import algorithm_name, parse_options
 from defaults import defaults
 from hostloop import History, Outcome, restore_training, run_training
-from recipes import ALGORITHMS, RunOptions
+from recipes import RunOptions
 from results import claim, read_config, write_json
-from runs import Run, fill, make_run
+from runs import Run, make_run
 
 from purejaxpg import plotting, statistics
 from purejaxpg.types import PyTree
@@ -69,14 +69,7 @@ def prepare(arguments: list[str]) -> tuple[Run, Path, tuple[PyTree, History] | N
 
 
 def parse(arguments: list[str]) -> tuple[Run, FolderOptions]:
-    name = arguments[0] if arguments else ""
-    if name in ("-h", "--help"):
-        print(__doc__)
-        raise SystemExit(0)
-    if name not in ALGORITHMS:
-        raise ValueError(
-            f"The first argument must be an algorithm ({', '.join(ALGORITHMS)}): {name!r}."
-        )
+    name = algorithm_name(arguments, str(__doc__))
     # Defaults depend on the environment, or on the run that is gone on from; so look for these first.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--env", default=RunOptions.env)
@@ -86,24 +79,15 @@ def parse(arguments: list[str]) -> tuple[Run, FolderOptions]:
     known, _ = first.parse_known_args(arguments[1:])
     folder = known.output / (known.name or f"{name}-{known.env}")
 
-    options_type, _ = ALGORITHMS[name]
     stored = read_config(folder)["config"] if known.resume else None
     row = defaults(name, known.env) if stored is None else stored
     # tyro would make an option of each key of a default that is a dict: such a default is put in below.
     dicts = {key: value for key, value in row.items() if isinstance(value, dict)}
     row = {key: value for key, value in row.items() if key not in dicts}
-    all_options = dataclasses.make_dataclass(
-        "Options", [("run", RunOptions), ("algorithm", options_type), ("folder", FolderOptions)]
+    options = parse_options(
+        arguments, row, FolderOptions(), program="train.py", description=str(__doc__)
     )
-    options: Any = tyro.cli(
-        all_options,
-        args=arguments[1:],
-        default=all_options(fill(RunOptions, row), fill(options_type, row), FolderOptions()),
-        prog=f"train.py {name}",
-        description=__doc__,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
-    if options.folder.resume and options.folder.overwrite:
+    if options.own.resume and options.own.overwrite:
         raise ValueError("--resume goes on with a folder and --overwrite empties it: choose one.")
     dicts = {key: getattr(options.run, key) or value for key, value in dicts.items()}
     run = make_run(name, dataclasses.replace(options.run, **dicts), options.algorithm)
@@ -114,7 +98,7 @@ def parse(arguments: list[str]) -> tuple[Run, FolderOptions]:
                 f"{folder} was begun with other values of {', '.join(changed)}; leave these options "
                 "away, or choose another --name."
             )
-    return run, options.folder
+    return run, options.own
 
 
 def report(run: Run, folder: Path, outcome: Outcome) -> None:

@@ -632,7 +632,7 @@ def test_mnist_without_a_network(monkeypatch, tmp_path):
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(load_mnist, "urlretrieve", unreachable)
-    # Not /tmp/mnist: data that an earlier download left there would be found.
+    # Not its default folder: data that an earlier download left there would be found.
     assert list(inspect.signature(load_mnist.load_mnist).parameters) == ["directory"]
     monkeypatch.setattr(load_mnist.load_mnist, "__defaults__", (str(tmp_path),))
     with pytest.raises(ConnectionError, match=r"MNISTBandit-bsuite downloads .*no route to host"):

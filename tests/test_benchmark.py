@@ -1,0 +1,37 @@
+"""The benchmark runs every part and writes what it prints."""
+
+import json
+
+import benchmark
+import jax
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def compilation_cache_as_it_was():
+    enabled = jax.config.jax_enable_compilation_cache
+    yield
+    jax.config.update("jax_enable_compilation_cache", enabled)
+
+
+def test_parts_are_timed(tmp_path, capsys):
+    file = tmp_path / "figures.json"
+    code = benchmark.main(
+        "ppo --num-envs 2 --num-steps 8 --num-minibatches 1 --num-epochs 1 --hidden-sizes 4 --repeats 2"
+        f" --updates 3 --output {file}".split()
+    )
+    assert code == 0
+    content = json.loads(file.read_text())
+    assert list(content["figures"]) == ["environment", "rollout", "update", "training"]
+    for part, figure in content["figures"].items():
+        assert figure["min_seconds"] <= figure["median_seconds"] <= figure["max_seconds"]
+        steps = 16 * (3 if part == "training" else 1)
+        assert figure["steps_per_second"] == pytest.approx(steps / figure["median_seconds"])
+    assert content["peak_memory_bytes"] > 0
+    assert "peak memory" in capsys.readouterr().out
+
+
+def test_wrong_options_are_one_sentence(capsys):
+    assert benchmark.main(["ppo", "--repeats", "0"]) == 2
+    assert benchmark.main(["nothing"]) == 2
+    assert capsys.readouterr().err.count("error: ") == 2
