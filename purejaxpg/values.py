@@ -4,8 +4,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from purejaxpg.types import Transition
+from purejaxpg.losses import value_loss
+from purejaxpg.minibatch import shuffled_epochs
+from purejaxpg.types import PyTree, Transition
 
 
 def state_values(
@@ -42,6 +45,51 @@ def state_values(
         lambda carry: jnp.any(carry[0]), correct, (wrong, next_value.reshape(size))
     )
     return value, flat_value.reshape(num_steps, num_envs)
+
+
+def fit_value(
+    key: jax.Array,
+    value_fn: Callable[[PyTree, jax.Array], jax.Array],
+    optimizer: optax.GradientTransformation,
+    params: PyTree,
+    opt_state: PyTree,
+    obs: jax.Array,
+    target: jax.Array,
+    weight: jax.Array | None = None,
+    *,
+    num_epochs: int,
+    num_minibatches: int,
+) -> tuple[PyTree, PyTree, jax.Array]:
+    """Regress V on targets: shuffled epochs on L = mean of weight (V(obs) - target)^2 / 2.
+
+    Args:
+      key: consumed.
+      value_fn: `(params, obs [1, N, ...]) -> values [1, N]`, without memory.
+      obs, target, weight: `[T, B, ...]`, `[T, B]` and `[T, B]`; weights of 1 if None, 0 leaves a sample out.
+      num_minibatches: must divide T * B.
+
+    Returns:
+      New parameters and state of the optimizer, and the mean of L over all minibatches, each as it was
+      before its step.
+    """
+    weight = jnp.ones_like(target) if weight is None else weight
+
+    def step(carry, batch):
+        params, opt_state = carry
+        obs, target, weight = batch
+
+        def loss_fn(params):
+            return jnp.mean(weight * value_loss(value_fn(params, obs), target))
+
+        loss, grads = jax.value_and_grad(loss_fn)(params)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), loss
+
+    data = jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), (obs, target, weight))
+    (params, opt_state), losses = shuffled_epochs(
+        key, step, (params, opt_state), data, num_epochs=num_epochs, num_minibatches=num_minibatches
+    )
+    return params, opt_state, jnp.mean(losses)
 
 
 def explained_variance(value: jax.Array, target: jax.Array) -> jax.Array:

@@ -1,15 +1,18 @@
 """Values of successors against the full pass that they save; the rest against NumPy in float64."""
 
+from itertools import permutations
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from purejaxpg.types import Transition
-from purejaxpg.values import explained_variance, normalize, state_values
+from purejaxpg.values import explained_variance, fit_value, normalize, state_values
 
 T, B, F = 7, 3, 2  # fixed, so that nothing recompiles
 flags = arrays(bool, (T, B), elements=st.booleans())
@@ -133,3 +136,43 @@ def test_normalize(shape):
     expected = (advantage - advantage.mean()) / advantage.std()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose([found.mean(), found.std()], [0, 1], atol=1e-5)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_fit_value_finds_the_least_squares_solution(weighted):
+    rng = np.random.default_rng(1)
+    obs, target = rng.normal(size=(T, B, F)), rng.normal(size=(T, B))
+    weight = rng.integers(0, 2, size=(T, B)) if weighted else np.ones((T, B))
+    root = np.sqrt(weight.reshape(-1, 1))
+    expected, *_ = np.linalg.lstsq(
+        root * obs.reshape(-1, F), root[:, 0] * target.reshape(-1), rcond=None
+    )
+    optimizer = optax.sgd(0.3)
+    params = jnp.zeros(F)
+    params, _, loss = jax.jit(
+        lambda key, *data: fit_value(
+            key, lambda w, x: x @ w, optimizer, params, optimizer.init(params), *data,
+            num_epochs=300, num_minibatches=1,
+        )
+    )(jax.random.key(0), *(jnp.asarray(x, jnp.float32) for x in (obs, target, weight)))  # fmt: skip
+    np.testing.assert_allclose(params, expected, rtol=1e-4, atol=1e-5)
+    residual = np.mean(weight * (obs @ expected - target) ** 2) / 2
+    # The mean over a run that starts at zero weights and spends most of its time at the solution.
+    assert residual <= loss <= np.mean(weight * target**2) / 2
+
+
+def test_fit_value_takes_every_sample_once_per_epoch():
+    targets = jnp.array([[0.0, 4.0], [8.0, 12.0]])
+    optimizer = optax.sgd(0.25)
+    params, _, loss = fit_value(
+        jax.random.key(0), lambda w, x: w + 0 * x, optimizer, jnp.zeros(()),
+        optimizer.init(jnp.zeros(())), jnp.zeros((2, 2)), targets, num_epochs=1, num_minibatches=4,
+    )  # fmt: skip
+    orders = set()
+    for order in permutations(np.asarray(targets).reshape(-1)):
+        w, losses = 0.0, []
+        for y in order:
+            losses.append((w - y) ** 2 / 2)
+            w += 0.25 * (y - w)
+        orders.add((w, np.mean(losses)))
+    assert (float(params), float(loss)) in orders

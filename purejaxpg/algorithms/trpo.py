@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import optax
 
 from purejaxpg.agent import Params, begin_agent, gather_experience, make_act, views
-from purejaxpg.losses import surrogate_loss, value_loss
-from purejaxpg.minibatch import check_divides, shuffled_epochs
+from purejaxpg.losses import surrogate_loss
+from purejaxpg.minibatch import check_divides
 from purejaxpg.optimizers import gradient_norm, resolve
 from purejaxpg.returns import gae
 from purejaxpg.rollout import Loop, episode_metrics
 from purejaxpg.trust_region import backtracking_line_search, fisher_vector_product, natural_step
 from purejaxpg.types import Algorithm, Coefficient, Env, Network, PyTree, RewardFn, Scalar
-from purejaxpg.values import explained_variance, normalize
+from purejaxpg.values import explained_variance, fit_value, normalize
 
 
 class TRPOState(NamedTuple):
@@ -111,19 +111,8 @@ def trpo(
             max_kl=max_kl, num_backtracks=num_backtracks, backtrack_ratio=backtrack_ratio,
         )  # fmt: skip
 
-        def fit_value(carry, batch):
-            (params, opt_state), (obs, target) = carry, batch
-
-            def loss_fn(params):
-                return jnp.mean(value_loss(value_of(params, obs), target))
-
-            loss, grads = jax.value_and_grad(loss_fn)(params)
-            updates, opt_state = value_optimizer.update(grads, opt_state, params)
-            return (optax.apply_updates(params, updates), opt_state), loss
-
-        (value_params, opt_state), losses = shuffled_epochs(
-            shuffle_key, fit_value, (state.params.value, state.opt_state),
-            jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), (seen.obs, target)),
+        value_params, opt_state, fit_loss = fit_value(
+            shuffle_key, value_of, value_optimizer, state.params.value, state.opt_state, seen.obs, target,
             num_epochs=num_value_epochs, num_minibatches=num_value_minibatches,
         )  # fmt: skip
         new_params = Params(search.params, value_params)
@@ -139,7 +128,7 @@ def trpo(
             "cg_residual": natural.residual,
             "grad_norm": gradient_norm(gradient),
             "entropy": jnp.mean(old_distribution.entropy()),
-            "value_loss": jnp.mean(losses),
+            "value_loss": fit_loss,
             "explained_variance": explained_variance(old.value, target),
             "env_steps": new_state.update.astype(jnp.float32) * (num_steps * num_envs),
             **episode_metrics(seen),
