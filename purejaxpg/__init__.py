@@ -1,6 +1,15 @@
 """Policy-gradient methods as pure JAX functions. The public names."""
 
+from purejaxpg.advantages import gae_advantage as gae_advantage
+from purejaxpg.advantages import lambda_advantage as lambda_advantage
+from purejaxpg.advantages import monte_carlo_advantage as monte_carlo_advantage
+from purejaxpg.advantages import n_step_advantage as n_step_advantage
+from purejaxpg.advantages import td_advantage as td_advantage
+from purejaxpg.advantages import with_target_of as with_target_of
+from purejaxpg.algorithms.actor_critic import actor_critic as actor_critic
+from purejaxpg.algorithms.online_actor_critic import online_actor_critic as online_actor_critic
 from purejaxpg.algorithms.ppo import ppo as ppo
+from purejaxpg.algorithms.reinforce import reinforce as reinforce
 from purejaxpg.algorithms.trpo import trpo as trpo
 from purejaxpg.distributions import Distribution as Distribution
 from purejaxpg.distributions import categorical as categorical
@@ -28,6 +37,7 @@ from purejaxpg.networks import MLP as MLP
 from purejaxpg.networks import feed_forward as feed_forward
 from purejaxpg.networks import policy_network as policy_network
 from purejaxpg.networks import value_network as value_network
+from purejaxpg.networks import zero_value_network as zero_value_network
 from purejaxpg.optimizers import adam as adam
 from purejaxpg.optimizers import linear_decay as linear_decay
 from purejaxpg.returns import discounted_returns as discounted_returns

@@ -53,6 +53,26 @@ def begin_agent(
     return params, loop
 
 
+def choose_action(
+    key: jax.Array,
+    env: Env,
+    env_params: PyTree,
+    policy: Network,
+    params: PyTree,
+    memory: PyTree,
+    obs: jax.Array,
+    start: jax.Array,
+    *,
+    deterministic: bool = False,
+) -> tuple[jax.Array, PyTree]:
+    """An action for each raw observation `[B, ...]`, and the memory after it. The key is consumed."""
+    distribution, memory = policy.apply(
+        params, memory, env.observe(obs, env_params)[None], start[None]
+    )
+    action = distribution.mode() if deterministic else distribution.sample(seed=key)
+    return action[0], memory
+
+
 def make_act(env: Env, policy: Network) -> Callable:
     """`Algorithm.act` for a state whose policy parameters are `state.params.policy`."""
 
@@ -66,10 +86,8 @@ def make_act(env: Env, policy: Network) -> Callable:
         deterministic: bool = False,
         env_params: PyTree = None,
     ) -> tuple[jax.Array, PyTree]:
-        seen = env.observe(obs, env_params)[None]
-        distribution, memory = policy.apply(state.params.policy, memory, seen, start[None])
-        action = distribution.mode() if deterministic else distribution.sample(seed=key)
-        return action[0], memory
+        network = env, env_params, policy, state.params.policy
+        return choose_action(key, *network, memory, obs, start, deterministic=deterministic)
 
     return act
 
@@ -100,12 +118,13 @@ def gather_experience(
     env_params: PyTree,
     policy: Network,
     value: Network,
-    state: Any,
+    params: Params,
+    loop: Loop,
     *,
     num_steps: int,
     reward_fn: RewardFn | None,
 ) -> tuple[Loop, Experience]:
-    """Act with the networks of `state.params` from `state.loop` on, then ask them what they think of it.
+    """Act from `loop` on, then ask the networks what they think of it.
 
     Nothing is evaluated while acting but the policy: log-probabilities and values come from one batched
     pass each over the whole rollout. The key is consumed.
@@ -113,19 +132,19 @@ def gather_experience(
     Args:
       reward_fn: `(transitions, log_prob, env_params) -> reward`; the environment's reward if None.
     """
-    act = make_act(env, policy)
+    network = env, env_params, policy, params.policy
     loop, transitions = unroll(
         key,
         env,
         env_params,
-        lambda key, *args: act(key, state, *args, env_params=env_params),
-        state.loop,
+        lambda key, *seen: choose_action(key, *network, *seen),
+        loop,
         num_steps=num_steps,
     )
     distribution, values = views(env, env_params, policy, value)
-    old = distribution(state.params.policy, transitions.obs, transitions.start)
+    old = distribution(params.policy, transitions.obs, transitions.start)
     log_prob = old.log_prob(transitions.action)
-    value_now, value_next = state_values(partial(values, state.params.value), transitions)
+    value_now, value_next = state_values(partial(values, params.value), transitions)
     reward = transitions.reward
     if reward_fn is not None:
         reward = reward_fn(transitions, log_prob, env_params)

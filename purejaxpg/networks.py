@@ -110,6 +110,15 @@ def value_network(torso: nn.Module | None = None) -> Network:
     return feed_forward(ValueHead(MLP() if torso is None else torso), lambda output: output)
 
 
+def zero_value_network() -> Network:
+    """V = 0 everywhere: no baseline and no bootstrapping."""
+    return Network(
+        lambda key, obs: jnp.zeros(1),  # not used, but optimizers that flatten want something
+        lambda batch: (),
+        lambda params, memory, obs, start: (jnp.zeros(obs.shape[:2]), memory),
+    )
+
+
 def feed_forward(module: nn.Module, output_fn: Callable) -> Network:
     """A flax module `[N, ...] -> pytree [N, ...]` as a `Network` without memory.
 

@@ -127,6 +127,16 @@ def first_episodes(
     return jax.lax.while_loop(running, one_step, (jnp.zeros((), jnp.int32), loop, episodes))[2]
 
 
+def first_steps(start: jax.Array) -> jax.Array:
+    """For every step of a rollout the row in which its episode began, `[T, B]` int32; 0 if before it.
+
+    Args:
+      start: `[T, B]`, true where an episode begins.
+    """
+    row = jnp.arange(start.shape[0], dtype=jnp.int32)[:, None]
+    return jax.lax.cummax(jnp.where(start, row, 0), axis=0)
+
+
 def episode_metrics(transitions: Transition) -> dict[str, jax.Array]:
     """Sum of the returns and lengths of the episodes that ended in a rollout, and their number."""
     if "episode_return" not in transitions.info:

@@ -102,10 +102,15 @@ def explained_variance(value: jax.Array, target: jax.Array) -> jax.Array:
     return jnp.where(varies, 1 - jnp.var(target - value) / jnp.where(varies, variance, 1.0), 0.0)
 
 
-def normalize(advantage: jax.Array) -> jax.Array:
-    """Shift and scale to mean 0 and standard deviation 1 over all samples; constants become 0."""
+def normalize(advantage: jax.Array, where: jax.Array | None = None) -> jax.Array:
+    """Shift and scale to mean 0 and standard deviation 1 over all samples; constants become 0.
+
+    Args:
+      where: the samples that the mean and deviation are of; all if None. Without any they are NaN.
+    """
     advantage = _shift(advantage)
-    return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    mean, deviation = jnp.mean(advantage, where=where), jnp.std(advantage, where=where)
+    return (advantage - mean) / (deviation + 1e-8)
 
 
 def _shift(x: jax.Array) -> jax.Array:

@@ -1,37 +1,50 @@
 """Small environments and algorithms that several tests share. Each program compiles in seconds."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
 
 import purejaxpg as pg
-from purejaxpg.algorithms.trpo import trpo
 
 SIZES = {"num_envs": 4, "num_steps": 8}
 
 
-def small_ppo(env, env_params, **options):
-    """PPO with networks of 8 units; `action_space` where `env` needs other parameters than these."""
-    torso = pg.MLP((8,))
-    optimizer = options.pop("optimizer", pg.adam(1e-3))
-    space = options.pop("action_space", None) or env.action_space(env_params)
-    options = {**SIZES, "num_epochs": 2, "num_minibatches": 2, **options}
-    policy = pg.policy_network(space, torso)
-    return pg.ppo(env, policy, pg.value_network(torso), optimizer, **options)
+def small(algorithm, optimizers, **defaults):
+    """`algorithm` with networks of 8 units, so many times one optimizer, and these defaults.
+
+    Its options: `action_space` where `env` needs other parameters than these, `value`, `optimizer`, and
+    the algorithm's own.
+    """
+
+    def build(env, env_params, **options):
+        torso = pg.MLP((8,))
+        space = options.pop("action_space", None) or env.action_space(env_params)
+        value = options.pop("value", None) or pg.value_network(torso)
+        optimizer = options.pop("optimizer", pg.adam(1e-3))
+        options = {**SIZES, **defaults, **options}
+        return algorithm(
+            env, pg.policy_network(space, torso), value, *[optimizer] * optimizers, **options
+        )
+
+    return build
 
 
-def small_trpo(env, env_params, **options):
-    """TRPO with networks of 8 units; `action_space` as above."""
-    torso = pg.MLP((8,))
-    optimizer = options.pop("value_optimizer", pg.adam(1e-3))
-    space = options.pop("action_space", None) or env.action_space(env_params)
-    options = {**SIZES, "num_value_epochs": 2, "num_value_minibatches": 2, **options}
-    policy = pg.policy_network(space, torso)
-    return trpo(env, policy, pg.value_network(torso), optimizer, **options)
+small_ppo = small(pg.ppo, 1, num_epochs=2, num_minibatches=2)
+small_trpo = small(pg.trpo, 1, num_value_epochs=2, num_value_minibatches=2)
+small_reinforce = small(pg.reinforce, 2)
+small_actor_critic = small(
+    pg.actor_critic, 2, advantage_fn=partial(pg.gae_advantage, discount=0.99, gae_lambda=0.95)
+)
+small_online_actor_critic = small(pg.online_actor_critic, 2, trace_lambda=0.9)
 
-
-ALGORITHMS = {"ppo": small_ppo, "trpo": small_trpo}
+ALGORITHMS = {
+    "ppo": small_ppo,
+    "trpo": small_trpo,
+    "reinforce": small_reinforce,
+    "actor_critic": small_actor_critic,
+    "online_actor_critic": small_online_actor_critic,
+}
 """name -> (env, env_params, **options) -> Algorithm. Every contract test runs over all of them."""
 
 

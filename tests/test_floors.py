@@ -12,6 +12,8 @@ FLOORS = {
     0: ["types"],
     1: [
         "returns",
+        "advantages",
+        "eligibility",
         "losses",
         "optimizers",
         "distributions",

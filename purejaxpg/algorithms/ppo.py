@@ -81,7 +81,8 @@ def ppo(
     def step(key, state, env_params):
         rollout_key, shuffle_key = jax.random.split(key)
         loop, old = gather_experience(
-            rollout_key, env, env_params, policy, value, state, num_steps=num_steps, reward_fn=reward_fn
+            rollout_key, env, env_params, policy, value, state.params, state.loop,
+            num_steps=num_steps, reward_fn=reward_fn,
         )  # fmt: skip
         seen = old.transitions
         advantage = gae(
@@ -127,14 +128,12 @@ def ppo(
             terms |= {"grad_norm": gradient_norm(grads), "applied_fraction": going_on * 1.0}
             return (*new, going_on), terms
 
-        samples = Sample(
-            seen.obs, seen.start, seen.action, old.log_prob, old.value, advantage, target
-        )
+        data = Sample(seen.obs, seen.start, seen.action, old.log_prob, old.value, advantage, target)
         (params, opt_state, _), terms = shuffled_epochs(
             shuffle_key,
             update,
             (state.params, state.opt_state, jnp.array(True)),
-            jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), samples),
+            jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), data),
             num_epochs=num_epochs,
             num_minibatches=num_minibatches,
         )

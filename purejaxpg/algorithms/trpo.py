@@ -81,7 +81,8 @@ def trpo(
     def step(key, state, env_params):
         rollout_key, shuffle_key = jax.random.split(key)
         loop, old = gather_experience(
-            rollout_key, env, env_params, policy, value, state, num_steps=num_steps, reward_fn=reward_fn
+            rollout_key, env, env_params, policy, value, state.params, state.loop,
+            num_steps=num_steps, reward_fn=reward_fn,
         )  # fmt: skip
         seen = old.transitions
         advantage = gae(

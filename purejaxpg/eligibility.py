@@ -1,0 +1,42 @@
+"""Eligibility traces of gradients, one set for each environment."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from purejaxpg.types import PyTree, Scalar
+
+
+def accumulate(
+    fn: Callable[[PyTree, Any], jax.Array],
+    params: PyTree,
+    traces: PyTree,
+    inputs: Any,
+    start: jax.Array,
+    *,
+    decay: Scalar,
+) -> PyTree:
+    """Accumulating traces z <- decay z + gradient of fn, z = gradient where an episode starts.
+
+    Sutton and Barto 2018, eq. 12.5 and p. 332 (there gamma lambda is the decay).
+
+    Args:
+      fn: `(params, inputs [1, 1, ...]) -> [1, 1]`, V or log pi of one environment at one time.
+      traces: z, `[num_envs, ...]` in every leaf of the structure of `params`.
+      inputs: a pytree of arrays `[1, num_envs, ...]`.
+      start: `[1, num_envs]`, true where this is the first step of an episode.
+    """
+
+    def of_one(z, one, start):
+        one = jax.tree.map(lambda x: x[:, None], one)
+        gradient = jax.grad(lambda params: fn(params, one)[0, 0])(params)
+        return jax.tree.map(lambda z, g: jnp.where(start[0], 0.0, decay * z) + g, z, gradient)
+
+    return jax.vmap(of_one, in_axes=(0, 1, 1))(traces, inputs, start)
+
+
+def weighted_mean(traces: PyTree, weight: jax.Array) -> PyTree:
+    """The mean over environments of weight `[1, num_envs]` times trace `[num_envs, ...]`."""
+    return jax.tree.map(lambda z: jnp.tensordot(weight[0], z, 1) / weight.shape[1], traces)
