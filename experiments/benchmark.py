@@ -23,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from command_line import algorithm_name, parse_options
 from defaults import defaults
-from recipes import ALGORITHMS, RunOptions, build_env, check
+from options import RunOptions, check
+from recipes import ALGORITHMS, build_env
 from results import write_json
 
 from purejaxpg.rollout import begin, unroll
@@ -52,11 +53,11 @@ def main(arguments: list[str]) -> int:
         return 2
     jax.config.update("jax_enable_compilation_cache", False)  # compilation is timed
     keys = jax.random.split(jax.random.key(run.seed), run.seeds)
-    steps = algorithm_options.steps_per_update * run.seeds
-    programs = parts(algorithm, env, env_params, algorithm_options, options.updates)
+    steps = run.steps_per_update * run.seeds
+    programs = parts(algorithm, env, env_params, run, options.updates)
     print(
-        f"{name} on {run.env}: {run.seeds} seed(s), {algorithm_options.num_envs} environments x "
-        f"{algorithm_options.num_steps} steps; {', '.join(map(str, jax.devices()))}"
+        f"{name} on {run.env}: {run.seeds} seed(s), {run.num_envs} environments x "
+        f"{run.num_steps} steps; {', '.join(map(str, jax.devices()))}"
     )
     print(
         f"{'part':14}{'compile s':>10}{'median ms':>11}{'fastest':>10}{'slowest':>10}{'steps/s':>13}"
@@ -109,10 +110,10 @@ def begin_training(algorithm: Algorithm, env_params: PyTree, key: jax.Array) -> 
 
 
 def parts(
-    algorithm: Algorithm, env: Env, env_params: PyTree, options: Any, updates: int
+    algorithm: Algorithm, env: Env, env_params: PyTree, run: RunOptions, updates: int
 ) -> dict[str, tuple[Callable, bool, int]]:
     """Name -> program of (key[, state]), whether it wants a state, and updates' worth of steps."""
-    num_envs, num_steps = options.num_envs, options.num_steps
+    num_envs, num_steps = run.num_envs, run.num_steps
 
     def environment(key):
         def act(key, memory, obs, start):

@@ -4,7 +4,8 @@ import dataclasses
 from typing import Any
 
 import tyro
-from recipes import ALGORITHMS, RunOptions
+from options import RunOptions
+from recipes import ALGORITHMS
 from runs import fill
 
 

@@ -17,7 +17,7 @@ MINATAR: dict[str, Any] = {
 
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "ppo": {
-        "": {},
+        "": {"entropy_coef": 0.01},
         "CartPole-v1": {
             "total_steps": 100_000,
             "num_envs": 8,
@@ -45,6 +45,18 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "Freeway-MinAtar": MINATAR,
         "Seaquest-MinAtar": MINATAR,
         "SpaceInvaders-MinAtar": MINATAR,
+    },
+    "reinforce": {
+        "": {"num_envs": 4, "num_steps": 512},
+        "CartPole-v1": {"total_steps": 200_000},
+    },
+    "actor_critic": {
+        "": {"num_envs": 8, "num_steps": 16},
+        "CartPole-v1": {"total_steps": 500_000},
+    },
+    "online_actor_critic": {
+        "": {"num_envs": 1, "num_steps": 128},
+        "CartPole-v1": {"total_steps": 200_000},
     },
 }
 

@@ -178,7 +178,7 @@ def _stop_on_interrupt() -> Iterator[list[int]]:
 
 
 def _progress(run: Run, update: int) -> tqdm:
-    per_update = run.algorithm_options.steps_per_update * run.options.seeds
+    per_update = run.options.steps_per_update * run.options.seeds
     return tqdm(
         total=run.num_updates * per_update,
         initial=update * per_update,
@@ -196,4 +196,4 @@ def _show(progress: tqdm, run: Run, length: int, history: History) -> None:
         progress.set_postfix(
             {"return": f"{newest['episode_return_sum'].sum() / count:.1f}"}, refresh=False
         )
-    progress.update(length * run.algorithm_options.steps_per_update * run.options.seeds)
+    progress.update(length * run.options.steps_per_update * run.options.seeds)

@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from recipes import ALGORITHMS, RunOptions, build_env, check
+from options import RunOptions, check
+from recipes import ALGORITHMS, build_env
 
 from purejaxpg.train import train
 from purejaxpg.types import Algorithm, Env, PyTree
@@ -29,7 +30,7 @@ class Run:
 
     @property
     def num_updates(self) -> int:
-        return self.options.total_steps // self.algorithm_options.steps_per_update
+        return self.options.num_updates
 
     def config(self) -> dict[str, Any]:
         """What determines the result, as plain JSON."""
@@ -67,9 +68,9 @@ def make_run(name: str, options: RunOptions, algorithm_options: Any) -> Run:
     """
     check(options)
     check(algorithm_options)
-    if options.total_steps < algorithm_options.steps_per_update:
+    if options.num_updates < 1:
         raise ValueError(
-            f"--total-steps must be at least {algorithm_options.steps_per_update}, the steps of one "
+            f"--total-steps must be at least {options.steps_per_update}, the steps of one "
             f"update, not {options.total_steps}."
         )
     env, env_params = build_env(options)

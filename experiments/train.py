@@ -18,7 +18,7 @@ import numpy as np
 from command_line import algorithm_name, parse_options
 from defaults import defaults
 from hostloop import History, Outcome, restore_training, run_training
-from recipes import RunOptions
+from options import RunOptions
 from results import claim, read_config, write_json
 from runs import Run, make_run
 
@@ -114,7 +114,7 @@ def report(run: Run, folder: Path, outcome: Outcome) -> None:
     if diverged.any():
         worst = finite.min() if finite.size else 0.0
         scores = statistics.replace_diverged(np.where(diverged, np.nan, returns), worst)
-    steps = times * run.algorithm_options.steps_per_update
+    steps = times * run.options.steps_per_update
     final = scores[:, -1]
     summary: dict[str, Any] = {
         "env_steps_per_seed": int(steps[-1]),

@@ -1,5 +1,6 @@
 """Policy-gradient methods as pure JAX functions. The public names."""
 
+from purejaxpg.advantages import AdvantageFn as AdvantageFn
 from purejaxpg.advantages import gae_advantage as gae_advantage
 from purejaxpg.advantages import lambda_advantage as lambda_advantage
 from purejaxpg.advantages import monte_carlo_advantage as monte_carlo_advantage

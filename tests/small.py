@@ -33,10 +33,17 @@ def small(algorithm, optimizers, **defaults):
 small_ppo = small(pg.ppo, 1, num_epochs=2, num_minibatches=2)
 small_trpo = small(pg.trpo, 1, num_value_epochs=2, num_value_minibatches=2)
 small_reinforce = small(pg.reinforce, 2)
-small_actor_critic = small(
-    pg.actor_critic, 2, advantage_fn=partial(pg.gae_advantage, discount=0.99, gae_lambda=0.95)
-)
 small_online_actor_critic = small(pg.online_actor_critic, 2, trace_lambda=0.9)
+
+
+def small_actor_critic(env, env_params, discount=0.99, **options):
+    """Actor-critic with GAE, unless `advantage_fn` says otherwise, and networks of 8 units."""
+    options = {
+        "advantage_fn": partial(pg.gae_advantage, discount=discount, gae_lambda=0.95),
+        **options,
+    }
+    return small(pg.actor_critic, 2)(env, env_params, **options)
+
 
 ALGORITHMS = {
     "ppo": small_ppo,

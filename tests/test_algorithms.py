@@ -5,9 +5,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from gymnax import registered_envs
-from small import ALGORITHMS, SIZES, assert_trees_equal, cartpole
+from small import ALGORITHMS, SIZES, assert_trees_equal, cartpole, constant_reward_env
 
 import purejaxpg as pg
 
@@ -110,6 +111,18 @@ def test_training_on_is_training_longer(name):
     begun, _ = jax.jit(lambda: pg.train(key, algorithm, env_params, num_updates=0))()
     long, _ = jax.jit(lambda: pg.train(key, algorithm, env_params, num_updates=4))()
     assert_trees_equal(chunk(chunk(begun)), long)
+
+
+def test_value_approaches_the_infinite_sum_at_time_limits(name):
+    """Reward 1 for ever, cut after 10 steps: V = 1 / (1 - 0.9) = 10, not the 6.5 of ten steps."""
+    env = constant_reward_env(10)
+    algorithm = ALGORITHMS[name](env, None, discount=0.9, num_steps=16, optimizer=optax.adam(3e-2))
+    state, _ = jax.jit(lambda key: pg.train(key, algorithm, None, num_updates=500))(
+        jax.random.key(0)
+    )
+    value = pg.value_network(pg.MLP((8,)))
+    learnt, _ = value.apply(state.params.value, (), jnp.zeros((1, 1, 1)), jnp.zeros((1, 1), bool))
+    assert abs(float(learnt[0, 0]) - 10.0) < 0.3
 
 
 @pytest.mark.parametrize("env_id", ["Pendulum-v1", "Breakout-MinAtar", "FrozenLake-misc"])

@@ -21,7 +21,8 @@ import train
 from defaults import DEFAULTS, defaults
 from jax.experimental.compilation_cache import compilation_cache
 from matplotlib.image import imread
-from recipes import ALGORITHMS, RunOptions
+from options import RunOptions
+from recipes import ALGORITHMS
 from results import read_arrays, read_config, restore_state
 from runs import fill, make_run, run_from_config
 
@@ -226,6 +227,24 @@ def test_interrupted_run_goes_on_bitwise(finished, tmp_path, monkeypatch, capsys
     assert train.main(command("--resume", output=tmp_path)) == 0
     assert_same_results(folder, finished)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("name", sorted(set(ALGORITHMS) - {"ppo"}))
+def test_every_algorithm_runs_and_goes_on_bitwise(name, cache, tmp_path, monkeypatch):
+    arguments = [
+        *(name, "--output", str(tmp_path), "--seeds", "2", "--total-steps", "256"),
+        *("--num-envs", "4", "--num-steps", "16", "--hidden-sizes", "8", "--eval-episodes", "4"),
+        *("--evaluations", "2", "--env-params", "max_steps_in_episode", "10"),
+    ]
+    assert train.main([*arguments, "--name", "whole"]) == 0
+    summary = json.loads((tmp_path / "whole" / "summary.json").read_text())
+    assert summary["env_steps_per_seed"] == 256 and summary["seeds_diverged"] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(hostloop, "_show", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        assert train.main([*arguments, "--name", "parts"]) == 130
+    assert train.main([name, "--output", str(tmp_path), "--name", "parts", "--resume"]) == 0
+    assert_same_results(tmp_path / "parts", tmp_path / "whole")
+    assert evaluate.main([str(tmp_path / "parts"), "--episodes", "2", "--seed", "1"]) == 0
 
 
 def test_second_interrupt_stops_at_once(tmp_path, monkeypatch, capsys):

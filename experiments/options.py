@@ -1,0 +1,188 @@
+"""Options of a run and of each algorithm, and the values that make sense."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    env: str = "CartPole-v1"
+    """Id of a gymnax environment."""
+    env_params: dict[str, float] = field(default_factory=dict)
+    """Parameters of the environment to override, e.g. `length 0.7 masspole 0.2`."""
+    env_kwargs: dict[str, str] = field(default_factory=dict)
+    """Arguments of the environment's constructor, e.g. `map_name 8x8`."""
+    actions: Literal["clip", "rescale", "tanh"] = "clip"
+    """How continuous actions meet their bounds: clipped, rescaled from [-1, 1], or squashed by tanh."""
+    seeds: int = 16
+    """Number of seeds, all trained at once."""
+    seed: int = 0
+    """The first seed; the others follow it."""
+    total_steps: int = 500_000
+    """Environment steps of each seed, rounded down to whole updates."""
+    num_envs: int = 8
+    """Environments in parallel."""
+    num_steps: int = 128
+    """Steps of each environment per update."""
+    discount: float = 0.99
+    """Discount factor, in [0, 1]."""
+    entropy_coef: float = 0.0
+    """Weight of the entropy bonus."""
+    network: Literal["mlp", "cnn"] = "mlp"
+    """Torso of policy and value network."""
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    """Units of each hidden layer of the mlp."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    """Activation function of the networks."""
+    evaluations: int = 20
+    """How often to evaluate during the run, its end included."""
+    eval_episodes: int = 128
+    """Episodes of each evaluation and seed."""
+    deterministic: bool = False
+    """Evaluate the mode of the policy instead of its samples."""
+
+    @property
+    def steps_per_update(self) -> int:
+        return self.num_envs * self.num_steps
+
+    @property
+    def num_updates(self) -> int:
+        return self.total_steps // self.steps_per_update
+
+
+@dataclass(frozen=True)
+class PPOOptions:
+    num_epochs: int = 4
+    """Passes over each rollout."""
+    num_minibatches: int = 4
+    """Minibatches per pass; divides num_envs * num_steps."""
+    learning_rate: float = 3e-4
+    """Initial step size of Adam."""
+    anneal_learning_rate: bool = True
+    """Let the learning rate fall linearly to 0 over the run."""
+    max_grad_norm: float = 0.5
+    """Global norm to which gradients are clipped."""
+    gae_lambda: float = 0.95
+    """Lambda of generalised advantage estimation, in [0, 1]."""
+    clip_eps: float = 0.2
+    """Clip the probability ratio to 1 +- clip_eps."""
+    anneal_clip_eps: bool = False
+    """Let clip_eps fall linearly to 0 over the run."""
+    value_coef: float = 0.5
+    """Weight of the value loss."""
+    value_clip_eps: float | None = None
+    """Clip the value's move in its loss; not by default."""
+    normalize_advantages: bool = True
+    """Normalise advantages in each minibatch."""
+    target_kl: float | None = None
+    """Stop an update's epochs when a minibatch's approximate KL exceeds this; not by default."""
+
+
+@dataclass(frozen=True)
+class ReinforceOptions:
+    baseline: Literal["none", "mean", "value"] = "value"
+    """Subtracted from returns: nothing, their mean over the rollout, or a fitted value function."""
+    reward_to_go: bool = True
+    """Weigh a step by what came after it, not by the return of the whole episode."""
+    discounted_gradient: bool = False
+    """Weigh step t of an episode by discount^t, which makes it the gradient of the discounted return."""
+    first_episodes_only: bool = False
+    """Count the first episode of each environment only, which does not favour short ones."""
+    normalize_advantages: bool = True
+    """Normalise what steps are weighed by over each rollout."""
+    learning_rate: float = 2e-3
+    """Initial step size of Adam, for the policy."""
+    value_learning_rate: float = 2e-3
+    """Initial step size of Adam, for the value function."""
+    anneal_learning_rate: bool = True
+    """Let both learning rates fall linearly to 0 over the run."""
+    max_grad_norm: float = 0.5
+    """Global norm to which gradients are clipped."""
+    num_value_epochs: int = 4
+    """Passes of value regression over each rollout."""
+    num_value_minibatches: int = 4
+    """Minibatches per pass; divides num_envs * num_steps."""
+
+
+@dataclass(frozen=True)
+class ActorCriticOptions:
+    advantages: Literal["td", "n-step", "lambda", "monte-carlo", "gae"] = "gae"
+    """Estimator of advantages."""
+    value_targets: Literal["td", "n-step", "lambda", "monte-carlo", "gae"] = "gae"
+    """Estimator whose targets the value function is fitted to."""
+    n: int = 5
+    """Rewards in an n-step return."""
+    gae_lambda: float = 0.95
+    """Lambda of generalised advantage estimation and of lambda-returns, in [0, 1]."""
+    normalize_advantages: bool = False
+    """Normalise advantages over each rollout."""
+    learning_rate: float = 7e-4
+    """Initial step size, for the policy."""
+    value_learning_rate: float = 7e-4
+    """Initial step size, for the value function."""
+    anneal_learning_rate: bool = True
+    """Let both learning rates fall linearly to 0 over the run."""
+    max_grad_norm: float = 0.5
+    """Global norm to which gradients are clipped."""
+    num_value_epochs: int = 1
+    """Passes of value regression over each rollout."""
+    num_value_minibatches: int = 1
+    """Minibatches per pass; divides num_envs * num_steps."""
+
+
+@dataclass(frozen=True)
+class OnlineActorCriticOptions:
+    trace_lambda: float = 0.9
+    """Decay of eligibility traces beside the discount, in [0, 1]; 0 for none."""
+    learning_rate: float = 1e-3
+    """Initial step size of Adam, for the policy."""
+    value_learning_rate: float = 1e-3
+    """Initial step size of Adam, for the value function."""
+    anneal_learning_rate: bool = True
+    """Let both learning rates fall linearly to 0 over the run."""
+    max_grad_norm: float = 0.5
+    """Global norm to which gradients are clipped."""
+
+
+_AT_LEAST_ONE = (
+    "seeds",
+    "total_steps",
+    "evaluations",
+    "eval_episodes",
+    "num_envs",
+    "num_steps",
+    "num_epochs",
+    "num_minibatches",
+    "num_value_epochs",
+    "num_value_minibatches",
+    "n",
+    "hidden_sizes",
+)
+_POSITIVE = (
+    "learning_rate",
+    "value_learning_rate",
+    "max_grad_norm",
+    "clip_eps",
+    "value_clip_eps",
+    "target_kl",
+)
+_NOT_NEGATIVE = ("seed", "value_coef", "entropy_coef")
+_FRACTION = ("discount", "gae_lambda", "trace_lambda")
+
+
+def check(options: Any) -> None:
+    """Raise ValueError, one sentence, where an option has a value that makes no sense."""
+    rules = [
+        (_AT_LEAST_ONE, lambda x: x >= 1, "at least 1"),
+        (_POSITIVE, lambda x: 0 < x < math.inf, "greater than 0 and finite"),
+        (_NOT_NEGATIVE, lambda x: 0 <= x < math.inf, "at least 0 and finite"),
+        (_FRACTION, lambda x: 0 <= x <= 1, "between 0 and 1"),
+        (("seed",), lambda x: x < 2**31 - options.seeds, "less than 2^31 with all that follow"),
+    ]
+    for names, holds, what in rules:
+        for name in names:
+            value = getattr(options, name, None)
+            for x in value if isinstance(value, tuple) else (value,):
+                if x is not None and not holds(x):  # NaN fails as well
+                    raise ValueError(f"--{name.replace('_', '-')} must be {what}, not {x}.")
