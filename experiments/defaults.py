@@ -48,11 +48,17 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "reinforce": {
         "": {"num_envs": 4, "num_steps": 512},
-        "CartPole-v1": {"total_steps": 200_000},
+        "CartPole-v1": {"total_steps": 200_000, "learning_rate": 5e-3, "num_value_epochs": 10},
     },
     "actor_critic": {
         "": {"num_envs": 8, "num_steps": 16},
-        "CartPole-v1": {"total_steps": 500_000},
+        "CartPole-v1": {
+            "num_steps": 32,
+            "learning_rate": 2e-3,
+            "value_learning_rate": 2e-3,
+            "num_value_epochs": 4,
+            "normalize_advantages": True,
+        },
     },
     "online_actor_critic": {
         "": {"num_envs": 1, "num_steps": 128},

@@ -23,6 +23,7 @@ from purejaxpg.environments import from_gymnax as from_gymnax
 from purejaxpg.environments import make as make
 from purejaxpg.environments import rescale_actions as rescale_actions
 from purejaxpg.environments import squash_actions as squash_actions
+from purejaxpg.finite_mdp import FiniteMDP as FiniteMDP
 from purejaxpg.losses import bradley_terry_loss as bradley_terry_loss
 from purejaxpg.losses import clipped_value_loss as clipped_value_loss
 from purejaxpg.losses import entropy_loss as entropy_loss
@@ -49,6 +50,11 @@ from purejaxpg.returns import td_targets as td_targets
 from purejaxpg.rollout import Episodes as Episodes
 from purejaxpg.rollout import unroll as unroll
 from purejaxpg.sweep import sweep as sweep
+from purejaxpg.tabular import four_rooms as four_rooms
+from purejaxpg.tabular import from_mdp as from_mdp
+from purejaxpg.tabular import frozen_lake as frozen_lake
+from purejaxpg.tabular import tabular_policy as tabular_policy
+from purejaxpg.tabular import tabular_value as tabular_value
 from purejaxpg.train import evaluate as evaluate
 from purejaxpg.train import train as train
 from purejaxpg.train import train_and_evaluate as train_and_evaluate
