@@ -49,6 +49,15 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "reinforce": {
         "": {"num_envs": 4, "num_steps": 512},
         "CartPole-v1": {"total_steps": 200_000, "learning_rate": 5e-3, "num_value_epochs": 10},
+        "Pendulum-v1": {
+            "total_steps": 1_000_000,
+            "num_envs": 8,
+            "num_steps": 200,
+            "learning_rate": 5e-3,
+            "value_learning_rate": 5e-3,
+            "num_value_epochs": 10,
+            "discount": 0.9,
+        },
     },
     "actor_critic": {
         "": {"num_envs": 8, "num_steps": 16},
@@ -59,10 +68,32 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
             "num_value_epochs": 4,
             "normalize_advantages": True,
         },
+        "Pendulum-v1": {
+            "total_steps": 1_000_000,
+            "num_steps": 64,
+            "learning_rate": 3e-3,
+            "value_learning_rate": 5e-3,
+            "num_value_epochs": 10,
+            "num_value_minibatches": 4,
+            "normalize_advantages": True,
+            "discount": 0.95,
+        },
     },
     "online_actor_critic": {
         "": {"num_envs": 1, "num_steps": 128},
-        "CartPole-v1": {"total_steps": 200_000},
+        "CartPole-v1": {
+            "total_steps": 200_000,
+            "learning_rate": 3e-4,
+            "max_grad_norm": 10.0,
+        },
+        "Pendulum-v1": {
+            "num_envs": 8,
+            "trace_lambda": 0.8,
+            "learning_rate": 3e-4,
+            "value_learning_rate": 3e-3,
+            "max_grad_norm": 100.0,
+            "discount": 0.9,
+        },
     },
 }
 

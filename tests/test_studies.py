@@ -1,0 +1,117 @@
+"""The studies of the lecture's claims, made small: their numbers against exact ones and against each other."""
+
+import json
+
+import discount
+import gradient_variance
+import jax.numpy as jnp
+import numpy as np
+import policy_evaluation
+import pytest
+import value_targets
+
+import purejaxpg as pg
+from purejaxpg import finite_mdp
+
+
+def run(program, folder, *arguments):
+    assert program.main(["--output", str(folder / "study"), *arguments]) == 0
+    assert (folder / "study" / "figure.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    return json.loads((folder / "study" / "results.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "program, arguments, words",
+    [
+        (gradient_variance, ["--episodes", "100"], "multiple of 2000, not 100"),
+        (value_targets, ["--episodes", "10"], "multiple of 1000, not 10"),
+        (value_targets, ["--envs", "CartPole"], "Unknown environment 'CartPole'"),
+        (discount, ["--horizon", "10"], "must be at least 100"),
+        (policy_evaluation, ["--shown", "7"], "--shown must be one of --episodes"),
+        (policy_evaluation, ["--seeds", "2"], "--seeds at least 3"),
+    ],
+)
+def test_wrong_arguments_and_existing_folders_are_refused(
+    program, arguments, words, tmp_path, capsys
+):
+    assert program.main(["--output", str(tmp_path / "new"), *arguments]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    assert program.main(["--output", str(tmp_path)]) == 2
+    assert f"{tmp_path} exists" in capsys.readouterr().err
+
+
+def test_gradient_variance(tmp_path):
+    content = run(gradient_variance, tmp_path, "--episodes", "2000")
+    table = content["estimators"]
+
+    def same(one, other):
+        for form in ("discount^t", "usual"):
+            for name in ("variance", "bias", "cosine_of_mean"):
+                a, b = table[one][form][name], table[other][form][name]
+                np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+    same("1-step, fitted V", "TD, fitted V")
+    same("GAE(0), fitted V", "TD, fitted V")
+    same("GAE(1), fitted V", "reward to go, fitted V")
+    trajectory = table["trajectory"]
+    assert trajectory["discount^t"] == trajectory["usual"]  # discounted from the start either way
+    for name in gradient_variance.UNBIASED:
+        # A chi-square over the entries, divided by its mean: 12 entries weigh most; 4 is far out.
+        assert table[name]["discount^t"]["excess"] < 4
+        error = table[name]["discount^t"]["rmse"]
+        np.testing.assert_allclose(error["1"] / error["16"], 4.0, rtol=0.25)  # 1 / sqrt(N)
+    usual = table["TD, exact V"]["usual"]
+    assert usual["excess"] > 4 and usual["bias"] > 0.1
+    assert len(content["findings"]) == 4 + len(gradient_variance.RUNGS)
+
+
+def test_value_targets_of_no_value_function_are_exactly_biased(tmp_path, monkeypatch):
+    """V = 0: a one-step target is a reward, whose bias is known, and Monte Carlo has none."""
+    monkeypatch.setattr(value_targets, "TARGET_N", (1, 3, 100))
+    content = run(
+        value_targets, tmp_path, "--envs", "--episodes", "4000", "--stages", "0", "20"
+    )  # fmt: skip
+    at = pg.frozen_lake(success_rate=0.8, reward_schedule=(1.0, -1.0, -0.1))
+    policy = jnp.full(at.mdp.reward.shape, 0.25)
+    value = finite_mdp.state_values(at.mdp, policy, discount=0.95)
+    visits = finite_mdp.state_visits(at.mdp, policy, discount=1.0)
+    bias = (policy * at.mdp.reward).sum(1) - value
+    expected = float(visits @ bias**2 / visits.sum())
+    table = content["targets"]["0"]
+    np.testing.assert_allclose(table["1"]["bias_squared"], expected, rtol=0.03)
+    assert table["100"]["bias_squared"] < 0.01 * table["1"]["bias_squared"]
+    for row in (*table.values(), *content["targets"]["20"].values()):
+        np.testing.assert_allclose(
+            row["bias_squared"] + row["variance"], row["mean_square_error"], rtol=1e-3
+        )
+    assert content["targets"]["20"]["1"]["bias_squared"] < table["1"]["bias_squared"]
+
+
+def test_discount(tmp_path, monkeypatch):
+    monkeypatch.setattr(discount, "DISCOUNTS", (0.5, 0.8))
+    content = run(discount, tmp_path, "--episodes", "2000", "--horizon", "1000")
+    for row in content["death"]:
+        np.testing.assert_allclose(row["exact_dying"], row["exact_discounted"], rtol=1e-4)
+        for name in ("discounted", "dying"):  # 4 standard errors
+            apart = abs(row[f"{name}_mean"] - row["exact_discounted"])
+            assert apart < 4 / 1.96 * row[f"{name}_error"]
+    growth = content["growth"]["1.0"]
+    np.testing.assert_allclose(growth[-1] - growth[-2], content["average_reward"], rtol=1e-2)
+    np.testing.assert_allclose(
+        content["regression"]["0.9"][-1], content["fixed_points"]["0.9"], rtol=1e-3
+    )
+    assert content["regression"]["1.0"][-1] > 1.3 * content["regression"]["1.0"][500]
+
+
+def test_policy_evaluation(tmp_path):
+    content = run(
+        policy_evaluation, tmp_path, "--episodes", "10", "50", "--shown", "50",
+        "--passes", "40", "--seeds", "3",
+    )  # fmt: skip
+    assert len(content["exact"]) == 103
+    for name, table in content["errors"].items():
+        assert np.mean(table["50"]) < np.mean(table["10"]), name
+        found, exact = np.array(content["fitted"][name]), np.array(content["exact"])
+        error = np.sqrt(np.mean((found - exact) ** 2)) / exact.std()
+        np.testing.assert_allclose(error, table["50"][0], rtol=1e-3)
