@@ -46,6 +46,18 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "Seaquest-MinAtar": MINATAR,
         "SpaceInvaders-MinAtar": MINATAR,
     },
+    "trpo": {
+        "": {"num_envs": 2, "num_steps": 1024, "total_steps": 100_000},
+        "CartPole-v1": {
+            "num_steps": 512,
+            "damping": 1e-3,
+            "gae_lambda": 0.98,
+            "num_value_epochs": 20,
+        },
+        "Pendulum-v1": {"discount": 0.9, "num_value_epochs": 15},
+        "Acrobot-v1": {"num_value_epochs": 20},
+        "MountainCar-v0": {"num_value_epochs": 20},
+    },
     "reinforce": {
         "": {"num_envs": 4, "num_steps": 512},
         "CartPole-v1": {"total_steps": 200_000, "learning_rate": 5e-3, "num_value_epochs": 10},

@@ -80,6 +80,36 @@ class PPOOptions:
 
 
 @dataclass(frozen=True)
+class TRPOOptions:
+    max_kl: float = 0.01
+    """Bound on the mean KL(old, new) of an update, in nats."""
+    damping: float = 0.1
+    """Added to the diagonal of the Fisher matrix."""
+    cg_steps: int = 10
+    """Conjugate-gradient steps, one Fisher product each."""
+    fisher_subsample: int = 1
+    """Every so many-th time step enters Fisher products."""
+    num_backtracks: int = 10
+    """Candidates of the line search, the full step the first of them."""
+    backtrack_ratio: float = 0.8
+    """Each candidate is so many times the one before."""
+    gae_lambda: float = 0.95
+    """Lambda of generalised advantage estimation, in [0, 1]."""
+    normalize_advantages: bool = True
+    """Normalise advantages over each rollout."""
+    value_learning_rate: float = 1e-3
+    """Initial step size of Adam, for the value function."""
+    anneal_learning_rate: bool = False
+    """Let the learning rate fall linearly to 0 over the run."""
+    max_grad_norm: float = 0.5
+    """Global norm to which gradients of the value function are clipped."""
+    num_value_epochs: int = 10
+    """Passes of value regression over each rollout."""
+    num_value_minibatches: int = 4
+    """Minibatches per pass; divides num_envs * num_steps."""
+
+
+@dataclass(frozen=True)
 class ReinforceOptions:
     baseline: Literal["none", "mean", "value"] = "value"
     """Subtracted from returns: nothing, their mean over the rollout, or a fitted value function."""
@@ -157,6 +187,9 @@ _AT_LEAST_ONE = (
     "num_value_epochs",
     "num_value_minibatches",
     "n",
+    "cg_steps",
+    "fisher_subsample",
+    "num_backtracks",
     "hidden_sizes",
 )
 _POSITIVE = (
@@ -166,9 +199,10 @@ _POSITIVE = (
     "clip_eps",
     "value_clip_eps",
     "target_kl",
+    "max_kl",
 )
-_NOT_NEGATIVE = ("seed", "value_coef", "entropy_coef")
-_FRACTION = ("discount", "gae_lambda", "trace_lambda")
+_NOT_NEGATIVE = ("seed", "value_coef", "entropy_coef", "damping")
+_FRACTION = ("discount", "gae_lambda", "trace_lambda", "backtrack_ratio")
 
 
 def check(options: Any) -> None:

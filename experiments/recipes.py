@@ -13,6 +13,7 @@ from options import (
     PPOOptions,
     ReinforceOptions,
     RunOptions,
+    TRPOOptions,
 )
 
 import purejaxpg as pg
@@ -54,6 +55,27 @@ def build_ppo(options: PPOOptions, run: RunOptions, env: Env, env_params: PyTree
         value_clip_eps=options.value_clip_eps,
         normalize_advantages=options.normalize_advantages,
         target_kl=options.target_kl,
+    )
+
+
+def build_trpo(options: TRPOOptions, run: RunOptions, env: Env, env_params: PyTree) -> Algorithm:
+    value_steps = options.num_value_epochs * options.num_value_minibatches
+    return pg.trpo(
+        env,
+        *_networks(run, env, env_params),
+        _adam(options, run, options.value_learning_rate, value_steps),
+        **_common(run),
+        discount=run.discount,
+        gae_lambda=options.gae_lambda,
+        max_kl=options.max_kl,
+        damping=options.damping,
+        cg_steps=options.cg_steps,
+        fisher_subsample=options.fisher_subsample,
+        num_backtracks=options.num_backtracks,
+        backtrack_ratio=options.backtrack_ratio,
+        num_value_epochs=options.num_value_epochs,
+        num_value_minibatches=options.num_value_minibatches,
+        normalize_advantages=options.normalize_advantages,
     )
 
 
@@ -119,6 +141,7 @@ def build_online_actor_critic(
 
 ALGORITHMS: dict[str, tuple[type, Callable[..., Algorithm]]] = {
     "ppo": (PPOOptions, build_ppo),
+    "trpo": (TRPOOptions, build_trpo),
     "reinforce": (ReinforceOptions, build_reinforce),
     "actor_critic": (ActorCriticOptions, build_actor_critic),
     "online_actor_critic": (OnlineActorCriticOptions, build_online_actor_critic),

@@ -177,13 +177,14 @@ def findings(numbers: dict[str, Any]) -> list[str]:
             f"{table[100]['variance']:.4f}; least mean square error at n = {best}."
         )
     for env_id, table in numbers["learning"].items():
-        scores = {n: float(iqm(np.array(x))) for n, x in table.items()}
-        best = max(scores, key=lambda n: scores[n])
-        works = "works better" if scores[best] > scores[1] and best > 1 else "does NOT work better"
-        lines.append(
-            f"{env_id}: n > 1 {works} than n = 1: IQM {scores[best]:.1f} at n = {best} against "
-            f"{scores[1]:.1f}; {scores[max(scores)]:.1f} at n = {max(scores)}."
+        spans = {n: bootstrap_interval(iqm, np.array(x)) for n, x in table.items()}
+        best = max(spans, key=lambda n: float(spans[n].estimate))
+        verdict = "n > 1 works better" if spans[best].low > spans[1].high else "no clear difference"
+        shown = ", ".join(
+            f"n = {n} {span.estimate:.1f} ({span.low:.1f} to {span.high:.1f})"
+            for n, span in spans.items()
         )
+        lines.append(f"{env_id}: {verdict}; IQM and 95% interval: {shown}.")
     return lines
 
 

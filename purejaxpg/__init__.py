@@ -24,6 +24,7 @@ from purejaxpg.environments import make as make
 from purejaxpg.environments import rescale_actions as rescale_actions
 from purejaxpg.environments import squash_actions as squash_actions
 from purejaxpg.finite_mdp import FiniteMDP as FiniteMDP
+from purejaxpg.finite_mdp import expected_return as expected_return
 from purejaxpg.losses import bradley_terry_loss as bradley_terry_loss
 from purejaxpg.losses import clipped_value_loss as clipped_value_loss
 from purejaxpg.losses import entropy_loss as entropy_loss
