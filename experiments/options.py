@@ -89,6 +89,10 @@ class TRPOOptions:
     """Conjugate-gradient steps, one Fisher product each."""
     fisher_subsample: int = 1
     """Every so many-th time step enters Fisher products."""
+    natural: bool = True
+    """Step along the natural gradient; otherwise along the gradient, sqrt(2 max_kl) in parameters."""
+    line_search: bool = True
+    """Go back from the full step until it is within max_kl and better; otherwise take it."""
     num_backtracks: int = 10
     """Candidates of the line search, the full step the first of them."""
     backtrack_ratio: float = 0.8

@@ -71,6 +71,8 @@ def build_trpo(options: TRPOOptions, run: RunOptions, env: Env, env_params: PyTr
         damping=options.damping,
         cg_steps=options.cg_steps,
         fisher_subsample=options.fisher_subsample,
+        natural=options.natural,
+        line_search=options.line_search,
         num_backtracks=options.num_backtracks,
         backtrack_ratio=options.backtrack_ratio,
         num_value_epochs=options.num_value_epochs,

@@ -62,6 +62,7 @@ from purejaxpg.train import train_and_evaluate as train_and_evaluate
 from purejaxpg.trust_region import backtracking_line_search as backtracking_line_search
 from purejaxpg.trust_region import conjugate_gradient as conjugate_gradient
 from purejaxpg.trust_region import fisher_vector_product as fisher_vector_product
+from purejaxpg.trust_region import full_step as full_step
 from purejaxpg.trust_region import natural_step as natural_step
 from purejaxpg.types import Algorithm as Algorithm
 from purejaxpg.types import Box as Box

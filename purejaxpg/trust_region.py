@@ -225,5 +225,21 @@ def backtracking_line_search(
     return LineSearch(new, found, index, kl, improvement, proposed_kl)
 
 
+def full_step(
+    evaluate: Callable[[PyTree], tuple[jax.Array, jax.Array]], params: PyTree, step: PyTree
+) -> LineSearch:
+    """params + step, whatever comes of it: what the line search is there to prevent.
+
+    Kakade 2001, "A natural policy gradient", where the step is a natural one. Arguments and result are those of
+    `backtracking_line_search`; a step that is not finite is not taken, and any other counts as accepted.
+    """
+    old_objective, _ = evaluate(params)
+    finite = jnp.all(jnp.isfinite(ravel_pytree(step)[0]))
+    new = jax.tree.map(lambda x, y: jnp.where(finite, x + y, x), params, step)
+    objective, kl = evaluate(new)
+    candidate = 1 - finite.astype(jnp.int32)
+    return LineSearch(new, finite, candidate, kl, objective - old_objective, kl)
+
+
 def _dot(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.vdot(x, y, precision="highest")

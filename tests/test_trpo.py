@@ -9,6 +9,7 @@ import pytest
 from small import SIZES, assert_trees_equal, cartpole, small_trpo
 
 import purejaxpg as pg
+from purejaxpg import trust_region
 from purejaxpg.algorithms.trpo import trpo
 
 SEEDS = 3
@@ -233,3 +234,47 @@ def test_counts_are_checked():
             small_trpo(env, env_params, **{name: 0})
     with pytest.raises(ValueError, match="num_minibatches=5"):
         small_trpo(env, env_params, num_value_minibatches=5)
+
+
+@pytest.mark.parametrize("natural", [True, False])
+def test_steps_without_a_line_search(natural):
+    """The whole step is taken, 3 times too long for its KL or not; in the parameter ball along g."""
+    env, env_params = cartpole()
+    max_kl = 0.5
+    options = {"max_kl": max_kl, "natural": natural, "normalize_advantages": False}
+    free, searched = (
+        small_trpo(env, env_params, line_search=line_search, **options)
+        for line_search in (False, True)
+    )
+    state = jax.jit(free.init)(jax.random.key(0), env_params)
+    new, _, metrics = jax.jit(free.step)(jax.random.key(1), state, env_params)
+    _, _, others = jax.jit(searched.step)(jax.random.key(1), state, env_params)
+    assert float(metrics["step_accepted"]) == 1 and float(metrics["accepted_candidate"]) == 0
+    np.testing.assert_allclose(metrics["kl"], others["kl_proposed"], rtol=1e-4)
+    for name in ("grad_norm", "curvature", "expected_improvement"):
+        np.testing.assert_allclose(metrics[name], others[name], rtol=1e-4)
+    step = jax.tree.map(jnp.subtract, new.params.policy, state.params.policy)
+    length = float(np.sqrt(sum(np.sum(np.square(x)) for x in jax.tree.leaves(step))))
+    if natural:  # s^T A s is that of g along the step: (g . step)^2 = 2 max_kl s^T A s
+        np.testing.assert_allclose(
+            metrics["expected_improvement"] ** 2, 2 * max_kl * metrics["curvature"], rtol=0.02
+        )
+    else:
+        np.testing.assert_allclose(length, np.sqrt(2 * max_kl), rtol=1e-4)
+        np.testing.assert_allclose(
+            metrics["expected_improvement"], length * metrics["grad_norm"], rtol=1e-4
+        )
+
+
+def test_a_step_that_is_not_finite_is_not_taken():
+    params = {"w": jnp.arange(3.0)}
+
+    def evaluate(params):
+        return jnp.sum(params["w"]), jnp.sum(params["w"] ** 2)
+
+    bad = trust_region.full_step(evaluate, params, {"w": jnp.array([1.0, jnp.nan, 0.0])})
+    assert_trees_equal(bad.params, params)
+    assert not bad.accepted and int(bad.candidate) == 1 and float(bad.improvement) == 0
+    good = trust_region.full_step(evaluate, params, {"w": jnp.ones(3)})
+    np.testing.assert_array_equal(good.params["w"], [1.0, 2.0, 3.0])
+    assert good.accepted and float(good.improvement) == 3 and float(good.kl) == 14

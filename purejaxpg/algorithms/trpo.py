@@ -1,5 +1,6 @@
 """Trust region policy optimisation (Schulman et al. 2015, arXiv:1502.05477, appendix C)."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -12,7 +13,12 @@ from purejaxpg.minibatch import check_divides
 from purejaxpg.optimizers import gradient_norm, resolve
 from purejaxpg.returns import gae
 from purejaxpg.rollout import Loop, episode_metrics
-from purejaxpg.trust_region import backtracking_line_search, fisher_vector_product, natural_step
+from purejaxpg.trust_region import (
+    backtracking_line_search,
+    fisher_vector_product,
+    full_step,
+    natural_step,
+)
 from purejaxpg.types import Algorithm, Coefficient, Env, Network, PyTree, RewardFn, Scalar
 from purejaxpg.values import explained_variance, fit_value, normalize
 
@@ -40,6 +46,8 @@ def trpo(
     damping: Scalar = 0.1,
     cg_steps: int = 10,
     fisher_subsample: int = 1,
+    natural: bool = True,
+    line_search: bool = True,
     num_backtracks: int = 10,
     backtrack_ratio: Scalar = 0.8,
     entropy_coef: Coefficient = 0.0,
@@ -56,9 +64,10 @@ def trpo(
 
     Args:
       value_optimizer: of the value function, e.g. `adam(1e-3)` of purejaxpg.
-      max_kl: in nats. damping: of the Fisher matrix, in its units.
-      cg_steps: of conjugate gradient, one Fisher product each.
+      max_kl: in nats. damping: of the Fisher matrix. cg_steps: one Fisher product each.
       fisher_subsample: every so many-th time step enters Fisher products; gradient and constraint use all.
+      natural: False puts the identity in the place of A: sqrt(2 max_kl) g / |g|, a ball of parameters.
+      line_search: False takes the full step, whatever its KL: the natural policy gradient.
       num_backtracks: candidates of the line search, each `backtrack_ratio` times the one before.
       entropy_coef: a Scalar, or a schedule of the update count.
       num_value_minibatches: must divide `num_envs * num_steps`.
@@ -106,12 +115,13 @@ def trpo(
         matvec = fisher_vector_product(
             lambda params: distribution_of(params, *thinned), state.params.policy, damping=damping
         )
-        natural = natural_step(matvec, gradient, max_kl=max_kl, num_steps=cg_steps)
-        search = backtracking_line_search(
-            evaluate, state.params.policy, natural.step,
-            max_kl=max_kl, num_backtracks=num_backtracks, backtrack_ratio=backtrack_ratio,
-        )  # fmt: skip
-
+        direction = natural_step(
+            matvec if natural else lambda v: v, gradient, max_kl=max_kl, num_steps=cg_steps
+        )
+        search_fn = partial(backtracking_line_search, max_kl=max_kl,
+                            num_backtracks=num_backtracks, backtrack_ratio=backtrack_ratio)  # fmt: skip
+        take = search_fn if line_search else full_step
+        search = take(evaluate, state.params.policy, direction.step)
         value_params, opt_state, fit_loss = fit_value(
             shuffle_key, value_of, value_optimizer, state.params.value, state.opt_state, seen.obs, target,
             num_epochs=num_value_epochs, num_minibatches=num_value_minibatches,
@@ -122,11 +132,11 @@ def trpo(
             "kl": search.kl,
             "kl_proposed": search.proposed_kl,
             "improvement": search.improvement,
-            "expected_improvement": natural.expected_improvement,
+            "expected_improvement": direction.expected_improvement,
             "step_accepted": search.accepted.astype(jnp.float32),
             "accepted_candidate": search.candidate,
-            "curvature": natural.curvature,
-            "cg_residual": natural.residual,
+            "curvature": direction.curvature,
+            "cg_residual": direction.residual,
             "grad_norm": gradient_norm(gradient),
             "entropy": jnp.mean(old_distribution.entropy()),
             "value_loss": fit_loss,
