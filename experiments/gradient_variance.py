@@ -221,7 +221,9 @@ def measure(options: Options) -> dict[str, Any]:
     norm = np.linalg.norm(exact)
 
     def describe(parts):
-        total, squares, errors = jax.tree.map(lambda *x: np.sum(np.float64(x), axis=0), *parts)
+        total, squares, errors = jax.tree.map(
+            lambda *x: np.sum(np.asarray(x, np.float64), axis=0), *parts
+        )
         mean = total / options.episodes
         variance = squares / options.episodes - np.sum(mean**2)
         noise = variance / options.episodes  # in the square of the mean's error
@@ -271,14 +273,17 @@ def draw(numbers: dict[str, Any]) -> Any:
     table = {name: forms["discount^t"] for name, forms in numbers["estimators"].items()}
     figure, (ladder, sizes, trade, forms) = panels(4, columns=2)
 
-    shown = LADDER[::-1]
-    ladder.barh(shown, [table[name]["variance"] for name in shown], color=PALETTE[0])
+    heights = [table[name]["variance"] for name in LADDER]
+    ladder.barh(LADDER, heights, color=PALETTE[0])
+    ladder.invert_yaxis()
     ladder.set(xscale="log", xlabel="tr Cov g / |grad J|\u00b2, one episode", title="the ladder")
 
     shown = (*LADDER[0:1], *LADDER[2:4], *LADDER[5:], "GAE(0.95), fitted V")
     for i, name in enumerate(shown):
-        x, y = zip(*table[name]["rmse"].items())
-        sizes.plot(x, y, "o-", markersize=3, color=PALETTE[i], label=name)
+        rmse = table[name]["rmse"]
+        sizes.plot(
+            list(rmse), list(rmse.values()), "o-", markersize=3, color=PALETTE[i], label=name
+        )
     sizes.set(xscale="log", yscale="log", title="error over sample size")
     sizes.set(xlabel="episodes", ylabel="RMSE of the mean / |grad J|")
     sizes.legend(fontsize=8, loc="lower left")
@@ -297,12 +302,12 @@ def draw(numbers: dict[str, Any]) -> Any:
     trade.set(xlabel="n of n-step, 1 / (1 - lambda) of GAE", ylabel="in units of |grad J|")
     trade.legend(fontsize=8)
 
-    names = ("reward to go", "reward to go, exact V", "TD, exact V", "TD, fitted V")
+    compared = ("reward to go", "reward to go, exact V", "TD, exact V", "TD, fitted V")
     for i, form in enumerate(("discount^t", "usual")):
-        bias = [numbers["estimators"][name][form]["bias"] for name in names]
-        at = np.arange(len(names)) + 0.4 * i
+        bias = [numbers["estimators"][name][form]["bias"] for name in compared]
+        at = np.arange(len(compared)) + 0.4 * i
         forms.barh(at, bias, height=0.38, color=PALETTE[i], label=f"form: {form}")
-    forms.set_yticks(np.arange(len(names)) + 0.2, names)
+    forms.set_yticks(np.arange(len(compared)) + 0.2, compared)
     forms.set(xlabel="|E g - grad J| / |grad J|", title="bias of the usual form")
     forms.legend(fontsize=8)
     return figure

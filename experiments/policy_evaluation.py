@@ -175,7 +175,7 @@ def findings(numbers: dict[str, Any]) -> list[str]:
 
 def draw(options: Options, at: Any, numbers: dict[str, Any]) -> Any:
     figure, axes = panels(6, columns=3)
-    style = {"vmin": 0.0, "vmax": float(np.max(numbers["exact"])), "cmap": "viridis"}
+    style: dict[str, Any] = {"vmin": 0, "vmax": np.max(numbers["exact"]), "cmap": "viridis"}
     image = draw_grid(axes[0], at.cells, np.asarray(numbers["exact"]), **style)
     axes[0].set_title("exact V")
     for axis, (name, values) in zip(axes[1:5], numbers["fitted"].items()):
@@ -185,9 +185,11 @@ def draw(options: Options, at: Any, numbers: dict[str, Any]) -> Any:
     curve = axes[5]
     for i, (name, table) in enumerate(numbers["errors"].items()):
         interval = bootstrap_interval(iqm, np.array(list(table.values())).T[:, None, :])
-        x, style = list(table), {"color": PALETTE[i]}
-        curve.plot(x, interval.estimate, "o-" if "Monte" in name else "s--", label=name, **style)
-        curve.fill_between(x, interval.low, interval.high, alpha=0.2, **style)
+        x, color = list(table), PALETTE[i]
+        curve.plot(
+            x, interval.estimate, "o-" if "Monte" in name else "s--", label=name, color=color
+        )
+        curve.fill_between(x, interval.low, interval.high, alpha=0.2, color=color)
     curve.set(xscale="log", yscale="log", xlabel="episodes", ylabel="RMSE / deviation of exact V")
     curve.set_title(f"IQM of {options.seeds} data sets, 95%")
     curve.legend(fontsize=8)

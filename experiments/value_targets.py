@@ -114,7 +114,8 @@ def measure_targets(options: Options) -> dict[int, dict[int, dict[str, float]]]:
         return tuple(jnp.einsum("tb,tbs->s", error**k, here) for k in range(3))
 
     fit_key, key = jax.random.split(jax.random.key(options.seed))
-    value, passes, results = jnp.zeros(states), 0, {}
+    value, passes = jnp.zeros(states), 0
+    results: dict[int, dict[int, dict[str, float]]] = {}
     keys = jax.random.split(key, options.episodes // BATCH)
     for stage in sorted(options.stages):
         for passes in range(passes, stage):  # noqa: B020  # goes on where it stopped

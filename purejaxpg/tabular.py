@@ -9,7 +9,7 @@ import numpy as np
 from purejaxpg.distributions import categorical
 from purejaxpg.environments import episode_statistics, make
 from purejaxpg.finite_mdp import FiniteMDP, check, with_action_noise
-from purejaxpg.types import Discrete, Env, Network, PyTree
+from purejaxpg.types import Discrete, Env, Network, PyTree, Space
 
 
 class Tabular(NamedTuple):
@@ -40,11 +40,11 @@ def frozen_lake(*, success_rate: float = 1 / 3, **env_kwargs: Any) -> Tabular:
     )
     sure, _ = make("FrozenLake-misc", env_kwargs={**env_kwargs, "is_slippery": False})
     columns = len(env_kwargs["desc"][0]) if "desc" in env_kwargs else None
-    columns = columns or round(env.observation_space(env_params).n ** 0.5)
+    columns = columns or round(_number(env.observation_space(env_params)) ** 0.5)
     seen, mdp = tabulate(sure, env_params.replace(max_steps_in_episode=10**6))
     eye = np.eye(4)
     aside = (np.roll(eye, 1, axis=1) + np.roll(eye, -1, axis=1)) / 2
-    mdp = with_action_noise(mdp, success_rate * eye + (1 - success_rate) * aside)
+    mdp = with_action_noise(mdp, jnp.asarray(success_rate * eye + (1 - success_rate) * aside))
     cells = np.stack(np.divmod(seen, columns), axis=1)
     return Tabular(indexed(env, seen), env_params, check(mdp), cells)
 
@@ -60,7 +60,7 @@ def four_rooms(*, fail_prob: float = 1 / 3, **env_kwargs: Any) -> Tabular:
     env, env_params = make("FourRooms-misc", env_kwargs=env_kwargs, fail_prob=fail_prob)
     seen, mdp = tabulate(env, env_params.replace(fail_prob=0.0, max_steps_in_episode=10**6))
     random = min(4 / 3 * fail_prob, 1.0)
-    mdp = with_action_noise(mdp, (1 - random) * np.eye(4) + random / 4)
+    mdp = with_action_noise(mdp, (1 - random) * jnp.eye(4) + random / 4)
     return Tabular(indexed(env, seen), env_params, check(mdp), seen[:, :2])
 
 
@@ -72,16 +72,17 @@ def tabulate(env: Env, env_params: PyTree) -> tuple[np.ndarray, FiniteMDP]:
     Returns:
       The observations `[S, ...]` of the states, the first state first, and the arrays of the process.
     """
-    key, actions = jax.random.key(0), jnp.arange(env.action_space(env_params).n)
+    key, actions = jax.random.key(0), jnp.arange(_number(env.action_space(env_params)))
     obs, state = env.reset(key, env_params)
     states, seen, index = [state], [np.asarray(obs)], {np.asarray(obs).tobytes(): 0}
-    edges, rewards = [], []
+    edges: list[tuple[int, int, int]] = []
+    rewards: list[np.ndarray] = []
     while len(rewards) < len(states):  # step from the states in the order in which they were found
         obs, after, reward, terminated, *_ = jax.vmap(env.step, in_axes=(None, None, 0, None))(
             key, states[len(rewards)], actions, env_params
         )
         obs = np.asarray(obs)
-        for action in np.flatnonzero(~np.asarray(terminated)):
+        for action in np.flatnonzero(~np.asarray(terminated)).tolist():
             found = obs[action].tobytes()
             if found not in index:
                 index[found] = len(states)
@@ -94,6 +95,12 @@ def tabulate(env: Env, env_params: PyTree) -> tuple[np.ndarray, FiniteMDP]:
     start = np.eye(len(states), dtype=np.float32)[0]
     mdp = FiniteMDP(jnp.asarray(transition), jnp.asarray(np.stack(rewards)), jnp.asarray(start))
     return np.stack(seen), mdp
+
+
+def _number(space: Space) -> int:
+    if not isinstance(space, Discrete):
+        raise TypeError(f"Tables need Discrete spaces, found {space}.")
+    return space.n
 
 
 def indexed(env: Env, observations: np.ndarray) -> Env:
@@ -123,7 +130,7 @@ def indexed(env: Env, observations: np.ndarray) -> Env:
 class FromMDPState(NamedTuple):
     """State of `from_mdp`: the number of the state, and the steps since the episode began."""
 
-    index: jax.Array
+    position: jax.Array
     time: jax.Array
 
 
@@ -142,13 +149,13 @@ def from_mdp(mdp: FiniteMDP, *, limit: int) -> Env:
         return index, FromMDPState(index, jnp.zeros((), jnp.int32))
 
     def step(key, state, action, params):
-        row = params.transition[state.index, action]
+        row = params.transition[state.position, action]
         chances = jnp.append(row, jnp.maximum(1 - row.sum(), 0.0))  # the last one: termination
         index = jax.random.choice(key, states + 1, p=chances).astype(jnp.int32)
         terminated = index == states
         time = state.time + 1
         index = jnp.where(terminated, 0, index)
-        reward = params.reward[state.index, action].astype(jnp.float32)
+        reward = params.reward[state.position, action].astype(jnp.float32)
         return index, FromMDPState(index, time), reward, terminated, time >= limit, {}
 
     return episode_statistics(

@@ -248,20 +248,3 @@ def test_acting_is_deterministic_on_request():
     sampled, _ = act(jax.random.key(2), *args)
     np.testing.assert_array_equal(first, second)
     assert (sampled != first).all()
-
-
-@pytest.mark.slow
-def test_cartpole_is_solved():
-    env, env_params = cartpole()
-    policy, value = pg.policy_network(pg.Discrete(2)), pg.value_network()
-
-    def run(key):
-        algorithm = pg.ppo(
-            env, policy, value, pg.adam(1e-3, decay_steps=390 * 20), num_envs=8, num_steps=32,
-            num_epochs=20, num_minibatches=1, discount=0.98, gae_lambda=0.8,
-        )  # fmt: skip
-        state, _ = pg.train(key, algorithm, env_params, num_updates=390)
-        return pg.evaluate(jax.random.key(0), algorithm, state, env, env_params, num_episodes=64)
-
-    returns = pg.sweep(run, jax.random.split(jax.random.key(100), 8)).returns.mean(axis=-1)
-    assert np.sort(np.ravel(returns))[2:-2].mean() >= 475
