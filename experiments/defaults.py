@@ -15,6 +15,12 @@ MINATAR: dict[str, Any] = {
     "seeds": 4,
 }
 
+TRPO_VALUE: dict[str, Any] = {
+    "value_learning_rate": 3e-3,
+    "num_value_minibatches": 16,
+    "max_grad_norm": 10.0,
+}
+
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "ppo": {
         "": {"entropy_coef": 0.01},
@@ -54,9 +60,8 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
             "gae_lambda": 0.98,
             "num_value_epochs": 20,
         },
-        "Pendulum-v1": {"discount": 0.9, "num_value_epochs": 15},
-        "Acrobot-v1": {"num_value_epochs": 20},
-        "MountainCar-v0": {"num_value_epochs": 20},
+        "Pendulum-v1": {**TRPO_VALUE, "discount": 0.9, "num_value_epochs": 30},
+        "Acrobot-v1": {**TRPO_VALUE, "num_value_epochs": 20},
     },
     "reinforce": {
         "": {"num_envs": 4, "num_steps": 512},

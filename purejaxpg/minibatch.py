@@ -44,12 +44,10 @@ def shuffled_epochs(
     return carry, jax.vmap(unravel)(metrics)
 
 
-def check_divides(num_minibatches: int, size: int, what: str) -> None:
-    """Raise ValueError unless so many minibatches divide `size` things evenly."""
-    if num_minibatches < 1 or size % num_minibatches:
-        raise ValueError(
-            f"num_minibatches={num_minibatches} must be at least 1 and divide {what} = {size} evenly."
-        )
+def check_divides(number: int, size: int, what: str, *, name: str = "num_minibatches") -> None:
+    """Raise ValueError unless so many minibatches divide `size` things evenly. `name` is the argument's."""
+    if number < 1 or size % number:
+        raise ValueError(f"{name}={number} must be at least 1 and divide {what} = {size} evenly.")
 
 
 def permutation(key: jax.Array, size: int) -> jax.Array:

@@ -4,6 +4,7 @@ from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import purejaxpg as pg
 
@@ -72,6 +73,22 @@ def constant_reward_env(limit: int) -> pg.Env:
 
     env = pg.Env(reset, step, lambda params: pg.Box(0, 0, (1,)), lambda params: pg.Discrete(2))
     return pg.episode_statistics(env)
+
+
+def assert_scalars_are_traced_and_matter(run, rows):
+    """`run(key, *scalars) -> parameters` swept over rows of scalars, against the first row as Python floats.
+
+    Every other row differs from the first in one scalar, and must give other parameters.
+    """
+    keys = jax.random.split(jax.random.key(0), 1)
+    swept = pg.sweep(run, keys, *jnp.array(rows).T)
+    alone = jax.jit(lambda key: run(key, *rows[0]))(keys[0])
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x[0, 0], y, rtol=1e-4, atol=1e-5), swept, alone
+    )
+    for i in range(1, len(rows)):
+        moved = jax.tree.map(lambda x, i=i: float(jnp.abs(x[i] - x[0]).max()), swept)
+        assert max(jax.tree.leaves(moved)) > 1e-6
 
 
 def assert_trees_equal(x, y):

@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small import assert_trees_equal, cartpole, small_online_actor_critic
+from small import (
+    assert_scalars_are_traced_and_matter,
+    assert_trees_equal,
+    cartpole,
+    small_online_actor_critic,
+)
 
 import purejaxpg as pg
 
@@ -120,16 +125,8 @@ def test_scalars_are_traced_and_matter():
         )
         return pg.train(key, algorithm, env_params, num_updates=2)[0].params.policy
 
-    keys = jax.random.split(jax.random.key(0), 1)
     rows = [[0.9, 0.9, 0.1], [0.5, 0.9, 0.1], [0.9, 0.5, 0.1], [0.9, 0.9, 0.9]]
-    swept = pg.sweep(run, keys, *jnp.array(rows).T)
-    alone = jax.jit(lambda key: run(key, *rows[0]))(keys[0])
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x[0, 0], y, rtol=1e-4, atol=1e-5), swept, alone
-    )
-    for i in range(1, len(rows)):
-        moved = jax.tree.map(lambda x, i=i: float(jnp.abs(x[i] - x[0]).max()), swept)
-        assert max(jax.tree.leaves(moved)) > 1e-6
+    assert_scalars_are_traced_and_matter(run, rows)
 
 
 def test_wrong_arguments():

@@ -60,7 +60,8 @@ def actor_critic(
     """
     if min(num_envs, num_steps, num_value_epochs) < 1:
         raise ValueError(f"Must be at least 1: {num_envs=}, {num_steps=}, {num_value_epochs=}.")
-    check_divides(num_value_minibatches, num_envs * num_steps, "num_envs * num_steps")
+    size, what = num_envs * num_steps, "num_envs * num_steps"
+    check_divides(num_value_minibatches, size, what, name="num_value_minibatches")
 
     def init(key, env_params):
         params, loop = begin_agent(key, env, env_params, policy, value, num_envs=num_envs)

@@ -81,7 +81,8 @@ def trpo(
     if min(num_envs, num_steps, cg_steps, fisher_subsample, num_backtracks, num_value_epochs) < 1:
         sizes = f"{num_envs=}, {num_steps=}, {cg_steps=}, {fisher_subsample=}, {num_backtracks=}"
         raise ValueError(f"Must be at least 1: {sizes}, {num_value_epochs=}.")
-    check_divides(num_value_minibatches, num_envs * num_steps, "num_envs * num_steps")
+    size, what = num_envs * num_steps, "num_envs * num_steps"
+    check_divides(num_value_minibatches, size, what, name="num_value_minibatches")
 
     def init(key, env_params):
         params, loop = begin_agent(key, env, env_params, policy, value, num_envs=num_envs)
