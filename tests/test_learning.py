@@ -26,7 +26,7 @@ LEAST = {
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("name", "env_id"), LEAST, ids="-".join)
+@pytest.mark.parametrize(("name", "env_id"), LEAST, ids=["-".join(pair) for pair in LEAST])
 def test_learns(name, env_id):
     row = {**defaults(name, env_id), "seeds": 16, "seed": 100}
     run = make_run(name, fill(RunOptions, row), fill(ALGORITHMS[name][0], row))

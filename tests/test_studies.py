@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import policy_evaluation
 import pytest
+import trust_regions
 import value_targets
 
 import purejaxpg as pg
@@ -29,6 +30,7 @@ def run(program, folder, *arguments):
         (discount, ["--horizon", "10"], "must be at least 100"),
         (policy_evaluation, ["--shown", "7"], "--shown must be one of --episodes"),
         (policy_evaluation, ["--seeds", "2"], "--seeds at least 3"),
+        (trust_regions, ["--stages", "0"], "must be at least 1"),
     ],
 )
 def test_wrong_arguments_and_existing_folders_are_refused(
@@ -117,3 +119,23 @@ def test_policy_evaluation(tmp_path):
         found, exact = np.array(content["fitted"][name]), np.array(content["exact"])
         error = np.sqrt(np.mean((found - exact) ** 2)) / exact.std()
         np.testing.assert_allclose(error, table["50"][0], rtol=1e-3)
+
+
+def test_trust_regions(tmp_path, monkeypatch):
+    monkeypatch.setattr(trust_regions, "SIZES", {"num_envs": 2, "num_steps": 32, "gae_lambda": 0.9})
+    for name, sizes in (("KLS", (0.01, 1.0)), ("CLIPS", (0.2,)), ("RATES", (1e-5,))):
+        monkeypatch.setattr(trust_regions, name, sizes)
+    content = run(
+        trust_regions, tmp_path, "--envs", "CartPole-v1", "--stages", "2", "--seeds", "3",
+        "--eval-episodes", "2",
+    )  # fmt: skip
+    (steps,) = content["steps"].values()
+    kl = {name: {size: np.array(row["kl"]) for size, row in x.items()} for name, x in steps.items()}
+    for size in ("0.01", "1"):
+        assert (kl["TRPO"][size] <= float(size) * 1.001).all()
+        # The line search goes back from the full step, if anywhere.
+        assert (kl["TRPO"][size] <= kl["natural gradient"][size] * 1.001).all()
+    assert (kl["parameter ball"]["1"] > kl["parameter ball"]["0.01"]).all()
+    assert (kl["without a clip, over learning rates"]["1e-05"] < 1e-4).all()
+    for table in steps.values():
+        assert np.isfinite([row["gain"] for row in table.values()]).all()
