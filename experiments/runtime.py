@@ -13,10 +13,10 @@ def set_up() -> None:
     if version("jaxlib").startswith("0.10."):
         # jaxlib 0.10's CPU back end can wait for itself for ever: its tasks block threads of a pool
         # that has one per core, and its default scheduler makes it likelier. So: another scheduler,
-        # and twice as many threads as devices can block. More would be slower: 16 threads on two
-        # cores cost a fifth to a third of the speed.
+        # and a pool that is much larger than what can block. It costs a fifth to a third of the speed
+        # on two cores; with 4 threads there, tests on a busy machine were seen to stand still.
         wanted["--xla_cpu_enable_concurrency_optimized_scheduler"] = "false"
-        os.environ.setdefault("NPROC", str(2 * cores))
+        os.environ.setdefault("NPROC", str(max(16, 4 * cores)))
     flags = os.environ.get("XLA_FLAGS", "")
     missing = [f"{flag}={value}" for flag, value in wanted.items() if flag not in flags]
     os.environ["XLA_FLAGS"] = " ".join([flags, *missing]).strip()

@@ -121,6 +121,7 @@ def test_policy_evaluation(tmp_path):
         np.testing.assert_allclose(error, table["50"][0], rtol=1e-3)
 
 
+@pytest.mark.slow  # a minute on jaxlib 0.10
 def test_trust_regions(tmp_path, monkeypatch):
     monkeypatch.setattr(trust_regions, "SIZES", {"num_envs": 2, "num_steps": 32, "gae_lambda": 0.9})
     for name, sizes in (("KLS", (0.01, 1.0)), ("CLIPS", (0.2,)), ("RATES", (1e-5,))):
