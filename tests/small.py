@@ -81,7 +81,7 @@ def assert_scalars_are_traced_and_matter(run, rows):
     Every other row differs from the first in one scalar, and must give other parameters.
     """
     keys = jax.random.split(jax.random.key(0), 1)
-    swept = pg.sweep(run, keys, *jnp.array(rows).T)
+    swept = pg.sweep(run, keys, *np.array(rows, np.float32).T, devices=jax.local_devices()[:1])
     alone = jax.jit(lambda key: run(key, *rows[0]))(keys[0])
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x[0, 0], y, rtol=1e-4, atol=1e-5), swept, alone
