@@ -14,7 +14,7 @@ def set_up() -> None:
         # jaxlib 0.10's CPU back end can wait for itself for ever: its tasks block threads of a pool
         # that has one per core, and its default scheduler makes it likelier. So: another scheduler,
         # and a pool that is much larger than what can block. It costs a fifth to a third of the speed
-        # on two cores; with 4 threads there, tests on a busy machine were seen to stand still.
+        # on two cores; whether 4 threads are enough there is not settled.
         wanted["--xla_cpu_enable_concurrency_optimized_scheduler"] = "false"
         os.environ.setdefault("NPROC", str(max(16, 4 * cores)))
     flags = os.environ.get("XLA_FLAGS", "")
