@@ -30,7 +30,8 @@ class Tabular(NamedTuple):
 def frozen_lake(*, success_rate: float = 1 / 3, **env_kwargs: Any) -> Tabular:
     """FrozenLake-misc of gymnax. The states are the cells of the lake that are no hole and not the goal.
 
-    The move that was chosen is made with probability `success_rate`, else one of the two at right angles.
+    The move that was chosen is made with probability `success_rate`, else one of the two at right angles;
+    with `is_slippery=False` it is always made.
 
     Args:
       **env_kwargs: of its constructor, e.g. `map_name="8x8"`.
@@ -39,9 +40,10 @@ def frozen_lake(*, success_rate: float = 1 / 3, **env_kwargs: Any) -> Tabular:
         "FrozenLake-misc", env_kwargs={**env_kwargs, "success_rate": success_rate}
     )
     sure, _ = make("FrozenLake-misc", env_kwargs={**env_kwargs, "is_slippery": False})
-    columns = len(env_kwargs["desc"][0]) if "desc" in env_kwargs else None
-    columns = columns or round(_number(env.observation_space(env_params)) ** 0.5)
+    desc = env_kwargs.get("desc")
+    columns = len(desc[0]) if desc else round(_number(env.observation_space(env_params)) ** 0.5)
     seen, mdp = tabulate(sure, env_params.replace(max_steps_in_episode=10**6))
+    success_rate = success_rate if env_kwargs.get("is_slippery", True) else 1.0
     eye = np.eye(4)
     aside = (np.roll(eye, 1, axis=1) + np.roll(eye, -1, axis=1)) / 2
     mdp = with_action_noise(mdp, jnp.asarray(success_rate * eye + (1 - success_rate) * aside))
@@ -150,7 +152,7 @@ def from_mdp(mdp: FiniteMDP, *, limit: int) -> Env:
 
     def step(key, state, action, params):
         row = params.transition[state.position, action]
-        chances = jnp.append(row, jnp.maximum(1 - row.sum(), 0.0))  # the last one: termination
+        chances = chances_of(row)
         index = jax.random.choice(key, states + 1, p=chances).astype(jnp.int32)
         terminated = index == states
         time = state.time + 1
@@ -167,6 +169,12 @@ def from_mdp(mdp: FiniteMDP, *, limit: int) -> Env:
             lambda obs, params: jax.nn.one_hot(obs, states, dtype=jnp.float32),
         )
     )
+
+
+def chances_of(row: jax.Array) -> jax.Array:
+    """`[S + 1]`: a row `[S]` of `transition`, then termination; what rounding leaves over is none."""
+    end = 1 - row.sum()
+    return jnp.append(row, jnp.where(end > 1e-5, end, 0.0))
 
 
 def tabular_policy(num_actions: int) -> Network:

@@ -144,3 +144,28 @@ def test_tables_are_networks():
     np.testing.assert_array_equal(
         value.apply(jnp.array([5.0, 6.0, 7.0]), (), obs, start)[0], [[7.0, 5.0]]
     )
+
+
+@pytest.mark.parametrize("options", [{"is_slippery": False}, {"desc": None}, {"success_rate": 0.5}])
+def test_the_noise_of_the_lake_is_that_of_its_options(options):
+    """Every action many times from the first cell: successors as often as the arrays say."""
+    at = pg.frozen_lake(**options)
+    _, state = at.env.reset(jax.random.key(0), at.env_params)
+    step = jax.jit(jax.vmap(at.env.step, in_axes=(0, None, None, None)))
+    for action in range(4):
+        keys = jax.random.split(jax.random.key(action), 4000)
+        found, *_ = step(keys, state, jnp.int32(action), at.env_params)
+        shares = np.bincount(np.asarray(found), minlength=len(at.cells)) / 4000
+        np.testing.assert_allclose(shares, at.mdp.transition[0, action], atol=0.05)
+        if options == {"is_slippery": False}:
+            assert sorted(np.asarray(at.mdp.transition[0, action]))[-1] == 1.0
+
+
+def test_rounding_ends_no_episode():
+    """A row that sums to a little less than 1 in float32 is one that never terminates."""
+    row = np.float32(1) - np.float32(6e-8)
+    assert row < 1
+    mdp = finite_mdp.FiniteMDP(jnp.full((1, 1, 1), row), jnp.ones((1, 1)), jnp.ones(1))
+    assert float(tabular.chances_of(mdp.transition[0, 0])[-1]) == 0.0
+    dying = finite_mdp.with_death(mdp, discount=0.999)
+    np.testing.assert_allclose(tabular.chances_of(dying.transition[0, 0])[-1], 1e-3, rtol=1e-3)
