@@ -232,7 +232,7 @@ def test_counts_are_checked():
     for name in ("num_steps", "cg_steps", "fisher_subsample", "num_backtracks", "num_value_epochs"):
         with pytest.raises(ValueError, match=f"at least 1.*{name}=0"):
             small_trpo(env, env_params, **{name: 0})
-    with pytest.raises(ValueError, match="num_minibatches=5"):
+    with pytest.raises(ValueError, match="num_value_minibatches=5"):
         small_trpo(env, env_params, num_value_minibatches=5)
 
 
