@@ -75,6 +75,10 @@ class PPOOptions:
     """Clip the value's move in its loss; not by default."""
     normalize_advantages: bool = True
     """Normalise advantages in each minibatch."""
+    kl_coef: float | None = None
+    """Weight of a penalty KL(old, new) in place of the clip; no penalty by default."""
+    adaptive_kl: float | None = None
+    """Double or halve kl_coef after updates whose KL is far from this; not by default."""
     target_kl: float | None = None
     """Stop an update's epochs when a minibatch's approximate KL exceeds this; not by default."""
 
@@ -203,9 +207,10 @@ _POSITIVE = (
     "clip_eps",
     "value_clip_eps",
     "target_kl",
+    "adaptive_kl",
     "max_kl",
 )
-_NOT_NEGATIVE = ("seed", "value_coef", "entropy_coef", "damping")
+_NOT_NEGATIVE = ("seed", "value_coef", "entropy_coef", "damping", "kl_coef")
 _FRACTION = ("discount", "gae_lambda", "trace_lambda", "backtrack_ratio")
 
 

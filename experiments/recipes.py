@@ -54,6 +54,8 @@ def build_ppo(options: PPOOptions, run: RunOptions, env: Env, env_params: PyTree
         value_coef=options.value_coef,
         value_clip_eps=options.value_clip_eps,
         normalize_advantages=options.normalize_advantages,
+        kl_coef=options.kl_coef,
+        adaptive_kl=options.adaptive_kl,
         target_kl=options.target_kl,
     )
 

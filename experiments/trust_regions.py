@@ -24,7 +24,6 @@ import tyro
 from study import new_folder, panels, write
 
 import purejaxpg as pg
-from purejaxpg.algorithms.ppo import PPOState
 from purejaxpg.plotting import PALETTE
 from purejaxpg.statistics import iqm
 from purejaxpg.sweep import distribute
@@ -106,8 +105,8 @@ def measure(
         init_key, step_key, test_key = jax.random.split(key, 3)
         algorithm = build(size)
         if epochs:  # TRPO's networks and environments, and an optimizer that begins
-            opt_state = algorithm.init(init_key, env_params).opt_state
-            state = PPOState(state.params, opt_state, state.loop, state.update)
+            begun = algorithm.init(init_key, env_params)
+            state = begun._replace(params=state.params, loop=state.loop, update=state.update)
         new, seen, _ = algorithm.step(step_key, state, env_params)
         old_policy, new_policy = (
             policy.apply(x.params.policy, (), env.observe(seen.obs, env_params), seen.start)[0]

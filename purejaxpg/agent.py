@@ -25,6 +25,7 @@ class Experience(NamedTuple):
 
     transitions: Transition
     reward: jax.Array
+    distribution: Distribution
     log_prob: jax.Array
     value: jax.Array
     next_value: jax.Array
@@ -142,10 +143,10 @@ def gather_experience(
         num_steps=num_steps,
     )
     distribution, values = views(env, env_params, policy, value)
-    old = distribution(params.policy, transitions.obs, transitions.start)
-    log_prob = old.log_prob(transitions.action)
+    policy_now = distribution(params.policy, transitions.obs, transitions.start)
+    log_prob = policy_now.log_prob(transitions.action)
     value_now, value_next = state_values(partial(values, params.value), transitions)
     reward = transitions.reward
     if reward_fn is not None:
         reward = reward_fn(transitions, log_prob, env_params)
-    return loop, Experience(transitions, reward, log_prob, value_now, value_next)
+    return loop, Experience(transitions, reward, policy_now, log_prob, value_now, value_next)

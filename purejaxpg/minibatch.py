@@ -44,6 +44,13 @@ def shuffled_epochs(
     return carry, jax.vmap(unravel)(metrics)
 
 
+def check_counts(**counts: int) -> None:
+    """Raise ValueError unless each of these arguments is at least 1."""
+    if min(counts.values()) < 1:
+        given = ", ".join(f"{name}={count}" for name, count in counts.items())
+        raise ValueError(f"Must be at least 1: {given}.")
+
+
 def check_divides(number: int, size: int, what: str, *, name: str = "num_minibatches") -> None:
     """Raise ValueError unless so many minibatches divide `size` things evenly. `name` is the argument's."""
     if number < 1 or size % number:

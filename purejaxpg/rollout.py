@@ -137,6 +137,15 @@ def first_steps(start: jax.Array) -> jax.Array:
     return jax.lax.cummax(jnp.where(start, row, 0), axis=0)
 
 
+def rollout_metrics(update: jax.Array, transitions: Transition) -> dict[str, jax.Array]:
+    """Environment steps after `update` rollouts of this size, and `episode_metrics` of the last one."""
+    # float32: int32 would overflow in long runs.
+    return {
+        "env_steps": update.astype(jnp.float32) * transitions.reward.size,
+        **episode_metrics(transitions),
+    }
+
+
 def episode_metrics(transitions: Transition) -> dict[str, jax.Array]:
     """Sum of the returns and lengths of the episodes that ended in a rollout, and their number."""
     if "episode_return" not in transitions.info:

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from purejaxpg.optimizers import adam, linear_decay, resolve
+from purejaxpg.optimizers import adam, adapt_kl_coef, linear_decay, resolve
 
 PARAMS = {"a": jnp.array([1.0, -2.0]), "b": {"c": jnp.array([[0.5]])}}
 # Norms 13, 0.13 and 6.5: the first and the last are clipped to 0.5.
@@ -95,3 +95,11 @@ def test_resolve():
     assert resolve(linear_decay(1.0, 4), jnp.array(3)) == 0.25
     found = jax.vmap(lambda coefficient: resolve(coefficient, jnp.array(0)))(jnp.arange(3.0))
     np.testing.assert_array_equal(found, [0.0, 1.0, 2.0])
+
+
+def test_kl_coef_by_hand():
+    """Section 4 of arXiv:1707.06347 at target 0.02: bounds at 0.03 and 0.0133."""
+    kl = jnp.array([0.0, 0.013, 0.0134, 0.02, 0.0299, 0.0301, jnp.inf, jnp.nan])
+    coef = adapt_kl_coef(jnp.full(8, 3.0), kl, target=0.02)
+    np.testing.assert_array_equal(coef, [1.5, 1.5, 3, 3, 3, 6, 6, 3])
+    assert coef.dtype == jnp.float32

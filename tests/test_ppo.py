@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small import SIZES, assert_trees_equal, cartpole, small_ppo
+from small import (
+    SIZES,
+    assert_scalars_are_traced_and_matter,
+    assert_trees_equal,
+    cartpole,
+    small_ppo,
+)
 
 import purejaxpg as pg
 from purejaxpg.agent import make_act
@@ -74,16 +80,13 @@ def test_first_ratio_is_one(env_id):
     assert (jnp.abs(recomputed - recorded) <= 1e-5 * (1 + jnp.abs(recorded))).all()
 
 
-def test_first_gradient_is_the_policy_gradient():
-    """At ratio 1 the gradient of L^CLIP is that of log pi A; here without the library's losses."""
-    env, env_params = cartpole()
-    algorithm = small_ppo(
-        env, env_params, num_epochs=1, num_minibatches=1, optimizer=optax.sgd(1.0),
-        value_coef=0.0, normalize_advantages=False, gae_lambda=1.0,
-    )  # fmt: skip
-    state = jax.jit(algorithm.init)(jax.random.key(0), env_params)
-    new, seen, _ = jax.jit(algorithm.step)(jax.random.key(0), state, env_params)
-    policy = pg.policy_network(pg.Discrete(2), pg.MLP((8,)))
+PLAIN = {
+    "num_minibatches": 1, "value_coef": 0.0, "normalize_advantages": False, "gae_lambda": 1.0,
+}  # fmt: skip
+
+
+def return_less_value(state, seen):
+    """The advantage of `gae_lambda=1`, by a loop over the rollout, in float64."""
     value = pg.value_network(pg.MLP((8,)))
 
     def values(obs):
@@ -97,7 +100,17 @@ def test_first_gradient_is_the_policy_gradient():
     for t in reversed(range(len(v))):
         later = np.where(cut[t], np.where(terminated[t], 0.0, v_next[t]), later)
         later = returns[t] = reward[t] + 0.99 * later
-    advantage = returns - v
+    return returns - v
+
+
+def test_first_gradient_is_the_policy_gradient():
+    """At ratio 1 the gradient of L^CLIP is that of log pi A; here without the library's losses."""
+    env, env_params = cartpole()
+    algorithm = small_ppo(env, env_params, num_epochs=1, optimizer=optax.sgd(1.0), **PLAIN)
+    state = jax.jit(algorithm.init)(jax.random.key(0), env_params)
+    new, seen, _ = jax.jit(algorithm.step)(jax.random.key(0), state, env_params)
+    policy = pg.policy_network(pg.Discrete(2), pg.MLP((8,)))
+    advantage = return_less_value(state, seen)
 
     def objective(params):
         distribution, _ = policy.apply(params, (), seen.obs, seen.start)
@@ -108,6 +121,69 @@ def test_first_gradient_is_the_policy_gradient():
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4), step, gradient
     )
+
+
+def log_probs(params, seen):
+    policy = pg.policy_network(pg.Discrete(2), pg.MLP((8,)))
+    return jax.nn.log_softmax(policy.apply(params, (), seen.obs, seen.start)[0].logits)
+
+
+def test_kl_penalty_is_equation_8():
+    """Three steps of gradient descent on -ratio A + beta KL(old, new), replayed from the formula."""
+    env, env_params = cartpole()
+    rate, beta = 0.3, 2.0
+    algorithm = small_ppo(
+        env, env_params, num_epochs=3, optimizer=optax.sgd(rate), kl_coef=beta, **PLAIN
+    )
+    state = jax.jit(algorithm.init)(jax.random.key(0), env_params)
+    new, seen, metrics = jax.jit(algorithm.step)(jax.random.key(0), state, env_params)
+    advantage = return_less_value(state, seen)
+    old = log_probs(state.params.policy, seen)
+
+    def loss(params, beta):
+        now = log_probs(params, seen)
+        one = jax.nn.one_hot(seen.action, 2)
+        ratio = jnp.exp(((now - old) * one).sum(-1))
+        return jnp.mean(-ratio * advantage + beta * (jnp.exp(old) * (old - now)).sum(-1))
+
+    def replay(beta):
+        params, total = state.params.policy, 0.0
+        for _ in range(3):
+            value, grads = jax.value_and_grad(loss)(params, beta)
+            params = jax.tree.map(lambda x, g: x - rate * g, params, grads)
+            total += value / 3
+        return params, total
+
+    expected, mean_loss = replay(beta)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5),
+        new.params.policy, expected,
+    )  # fmt: skip
+    np.testing.assert_allclose(metrics["policy_loss"], mean_loss, rtol=1e-4)
+    assert float(metrics["kl_coef"]) == float(new.kl_coef) == beta
+    free, _ = replay(0.0)  # and the penalty did matter
+    moved = jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), free, expected)
+    assert max(jax.tree.leaves(moved)) > 1e-3
+
+
+def test_adaptive_kl_coef_follows_the_kl_of_the_whole_update():
+    """Twice beyond 1.5 times the target, half below its 1.5th part, of KL(old, new) as it is outside."""
+    env, env_params = cartpole()
+
+    @jax.jit
+    def update(adaptive_kl):
+        algorithm = small_ppo(
+            env, env_params, optimizer=pg.adam(0.1), kl_coef=0.5, adaptive_kl=adaptive_kl
+        )
+        state = algorithm.init(jax.random.key(3), env_params)
+        new, seen, _ = algorithm.step(jax.random.key(3), state, env_params)
+        return new.kl_coef, [log_probs(x.params.policy, seen) for x in (state, new)]
+
+    old, new = map(np.float64, update(1.0)[1])
+    kl, reverse = ((np.exp(p) * (p - q)).sum(-1).mean() for p, q in ((old, new), (new, old)))
+    assert abs(reverse / kl - 1) > 0.1  # far enough to tell one direction from the other
+    for factor, expected in ((1.49, 0.5), (1.51, 1.0), (1 / 1.49, 0.5), (1 / 1.51, 0.25)):
+        assert float(update(kl / factor)[0]) == expected, factor
 
 
 BASELINE = {
@@ -138,6 +214,18 @@ def test_every_scalar_is_traced_and_matters():
     for i, name in enumerate(CHANGED, start=1):
         moved = jax.tree.map(lambda x, i=i: float(jnp.abs(x[i] - x[0]).max()), swept)
         assert max(jax.tree.leaves(moved)) > 1e-6, name
+
+
+def test_kl_coefficients_are_traced():
+    env, env_params = cartpole()
+
+    def run(key, kl_coef, adaptive_kl):
+        algorithm = small_ppo(
+            env, env_params, optimizer=pg.adam(1e-2), kl_coef=kl_coef, adaptive_kl=adaptive_kl
+        )
+        return pg.train(key, algorithm, env_params, num_updates=3)[0].params
+
+    assert_scalars_are_traced_and_matter(run, [(1.0, 1e-6), (100.0, 1e-6), (1.0, 1e3)])
 
 
 def test_learning_rate_and_schedules_are_traced():
@@ -220,6 +308,8 @@ def test_custom_policy_loss():
         ({"num_minibatches": 0}, "num_minibatches=0 must be at least 1"),
         ({"num_envs": 0}, "num_envs=0"),
         ({"num_epochs": 0}, "num_epochs=0"),
+        ({"adaptive_kl": 0.01}, "adaptive_kl needs a kl_coef"),
+        ({"kl_coef": 1.0, "policy_loss": pg.surrogate_loss}, "policy_loss excludes both"),
     ],
 )
 def test_wrong_arguments(options, sentence):

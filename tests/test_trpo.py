@@ -57,7 +57,7 @@ def mean_kl(p, q):
 
 
 @pytest.mark.parametrize("max_kl", [0.01, 0.3])
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "Acrobot-v1"])
 def test_every_accepted_step_keeps_the_constraint(env_id, max_kl):
     """KL from the old to the new policy, recomputed outside the search from their distributions."""
     init, step = seeds_on(env_id)

@@ -9,9 +9,9 @@ import optax
 from purejaxpg.advantages import AdvantageFn
 from purejaxpg.agent import Params, begin_agent, gather_experience, make_act, views
 from purejaxpg.losses import policy_gradient_loss
-from purejaxpg.minibatch import check_divides
+from purejaxpg.minibatch import check_counts, check_divides
 from purejaxpg.optimizers import gradient_norm, resolve
-from purejaxpg.rollout import Loop, episode_metrics
+from purejaxpg.rollout import Loop, rollout_metrics
 from purejaxpg.types import Algorithm, Coefficient, Env, Network, RewardFn
 from purejaxpg.values import explained_variance, fit_value, normalize
 
@@ -58,8 +58,7 @@ def actor_critic(
       normalize_advantages: to mean 0 and deviation 1 over the rollout.
       reward_fn: `(transitions, log_prob, env_params) -> reward`; the environment's reward if None.
     """
-    if min(num_envs, num_steps, num_value_epochs) < 1:
-        raise ValueError(f"Must be at least 1: {num_envs=}, {num_steps=}, {num_value_epochs=}.")
+    check_counts(num_envs=num_envs, num_steps=num_steps, num_value_epochs=num_value_epochs)
     size, what = num_envs * num_steps, "num_envs * num_steps"
     check_divides(num_value_minibatches, size, what, name="num_value_minibatches")
 
@@ -105,8 +104,7 @@ def actor_critic(
             "entropy": entropy,
             "grad_norm": gradient_norm(grads),
             "explained_variance": explained_variance(old.value, target),
-            "env_steps": new_state.update.astype(jnp.float32) * (num_steps * num_envs),
-            **episode_metrics(seen),
+            **rollout_metrics(new_state.update, seen),
         }
         return new_state, seen, metrics
 

@@ -8,9 +8,10 @@ import optax
 
 from purejaxpg.agent import Params, begin_agent, choose_action, make_act, views
 from purejaxpg.eligibility import accumulate, weighted_mean
+from purejaxpg.minibatch import check_counts
 from purejaxpg.optimizers import gradient_norm, resolve
 from purejaxpg.returns import td_targets
-from purejaxpg.rollout import Loop, episode_metrics, unroll
+from purejaxpg.rollout import Loop, rollout_metrics, unroll
 from purejaxpg.types import (
     Algorithm,
     Coefficient,
@@ -60,8 +61,7 @@ def online_actor_critic(
       entropy_coef: a Scalar, or a schedule of the count of calls. The bonus has no trace.
       reward_fn: `(transitions, log_prob, env_params) -> reward`; the environment's reward if None.
     """
-    if min(num_envs, num_steps) < 1:
-        raise ValueError(f"Must be at least 1: {num_envs=}, {num_steps=}.")
+    check_counts(num_envs=num_envs, num_steps=num_steps)
 
     def init(key, env_params):
         params, loop = begin_agent(key, env, env_params, policy, value, num_envs=num_envs)
@@ -137,8 +137,7 @@ def online_actor_critic(
         new_state = OnlineActorCriticState(*carry, state.update + 1)
         metrics = {
             **jax.tree.map(jnp.mean, metrics),
-            "env_steps": new_state.update.astype(jnp.float32) * (num_steps * num_envs),
-            **episode_metrics(seen),
+            **rollout_metrics(new_state.update, seen),
         }
         return new_state, seen, metrics
 

@@ -1,19 +1,18 @@
-"""Proximal policy optimisation with a clipped surrogate (Schulman et al. 2017, arXiv:1707.06347)."""
+"""Proximal policy optimisation, by a clip or a KL penalty (Schulman et al. 2017, arXiv:1707.06347)."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from purejaxpg import losses
+from purejaxpg.advantages import gae_advantage
 from purejaxpg.agent import Params, begin_agent, gather_experience, make_act, views
-from purejaxpg.losses import clipped_value_loss, kl_k3, ppo_clip_loss, value_loss
-from purejaxpg.minibatch import check_divides, shuffled_epochs
-from purejaxpg.optimizers import gradient_norm, resolve
-from purejaxpg.returns import gae
-from purejaxpg.rollout import Loop, episode_metrics
+from purejaxpg.minibatch import check_counts, check_divides, shuffled_epochs
+from purejaxpg.optimizers import adapt_kl_coef, gradient_norm, resolve
+from purejaxpg.rollout import Loop, rollout_metrics
 from purejaxpg.types import Algorithm, Coefficient, Env, Network, PyTree, RewardFn, Scalar
 from purejaxpg.values import explained_variance, normalize
 
@@ -23,18 +22,7 @@ class PPOState(NamedTuple):
     opt_state: PyTree
     loop: Loop
     update: jax.Array
-
-
-class Sample(NamedTuple):
-    """What minibatches are made of, `[1, num_steps * num_envs, ...]` in every leaf."""
-
-    obs: jax.Array
-    start: jax.Array
-    action: jax.Array
-    log_prob: jax.Array
-    value: jax.Array
-    advantage: jax.Array
-    target: jax.Array
+    kl_coef: jax.Array  # weight of the KL penalty, 0 without one
 
 
 def ppo(
@@ -54,6 +42,8 @@ def ppo(
     entropy_coef: Coefficient = 0.0,
     value_clip_eps: Coefficient | None = None,
     normalize_advantages: bool = True,
+    kl_coef: Scalar | None = None,
+    adaptive_kl: Scalar | None = None,
     target_kl: Scalar | None = None,
     policy_loss: Callable[..., jax.Array] | None = None,
     reward_fn: RewardFn | None = None,
@@ -64,19 +54,22 @@ def ppo(
       optimizer: of policy and value together, e.g. `adam(3e-4)` of purejaxpg.
       num_minibatches: must divide `num_envs * num_steps`.
       clip_eps, value_coef, entropy_coef, value_clip_eps: Scalars, or schedules of the update count.
-      value_clip_eps: clip the value's move in its loss; None, the default, does not.
-      normalize_advantages: to mean 0 and deviation 1 in each minibatch.
+      value_clip_eps: clip the value's move in its loss. normalize_advantages: in each minibatch.
+      kl_coef, adaptive_kl: weight of a KL(old, new) penalty in place of the clip (eq. 8); the KL it adapts to.
       target_kl: skip the rest of an update from the first minibatch on whose approximate KL exceeds it.
       policy_loss: `(log_prob, old_log_prob, advantage) -> loss` per sample, in place of L^CLIP.
       reward_fn: `(transitions, log_prob, env_params) -> reward`; the environment's reward if None.
     """
-    if min(num_envs, num_steps, num_epochs) < 1:
-        raise ValueError(f"Must be at least 1: {num_envs=}, {num_steps=}, {num_epochs=}.")
+    check_counts(num_envs=num_envs, num_steps=num_steps, num_epochs=num_epochs)
     check_divides(num_minibatches, num_envs * num_steps, "num_envs * num_steps")
+    penalised = kl_coef is not None
+    if (adaptive_kl is not None and not penalised) or (penalised and policy_loss is not None):
+        raise ValueError("adaptive_kl needs a kl_coef to begin with; policy_loss excludes both.")
 
     def init(key, env_params):
         params, loop = begin_agent(key, env, env_params, policy, value, num_envs=num_envs)
-        return PPOState(params, optimizer.init(params), loop, jnp.zeros((), jnp.int32))
+        coef = jnp.asarray(kl_coef if penalised else 0.0, jnp.float32)
+        return PPOState(params, optimizer.init(params), loop, jnp.zeros((), jnp.int32), coef)
 
     def step(key, state, env_params):
         rollout_key, shuffle_key = jax.random.split(key)
@@ -85,32 +78,39 @@ def ppo(
             num_steps=num_steps, reward_fn=reward_fn,
         )  # fmt: skip
         seen = old.transitions
-        advantage = gae(
+        advantage, target = gae_advantage(
             old.reward, old.value, old.next_value, seen.terminated, seen.truncated,
             discount=discount, gae_lambda=gae_lambda,
         )  # fmt: skip
-        target = advantage + old.value
         distribution_of, value_of = views(env, env_params, policy, value)
         weights = (clip_eps, value_coef, entropy_coef)
         clip, value_weight, entropy_weight = (resolve(x, state.update) for x in weights)
-        surrogate = policy_loss or partial(ppo_clip_loss, clip_eps=clip)
 
         def loss_fn(params, batch):
-            distribution = distribution_of(params.policy, batch.obs, batch.start)
-            log_prob = distribution.log_prob(batch.action)
-            new_value = value_of(params.value, batch.obs)
-            advantage = normalize(batch.advantage) if normalize_advantages else batch.advantage
-            if value_clip_eps is None:
-                value_term = value_loss(new_value, batch.target)
+            old, advantage, target = batch
+            seen = old.transitions
+            distribution = distribution_of(params.policy, seen.obs, seen.start)
+            log_prob = distribution.log_prob(seen.action)
+            new_value = value_of(params.value, seen.obs)
+            advantage = normalize(advantage) if normalize_advantages else advantage
+            taken = log_prob, old.log_prob, advantage
+            if policy_loss is not None:
+                policy_term = policy_loss(*taken)
+            elif penalised:
+                kl = old.distribution.kl_divergence(distribution)
+                policy_term = losses.ppo_kl_penalty_loss(*taken, kl, kl_coef=state.kl_coef)
             else:
+                policy_term = losses.ppo_clip_loss(*taken, clip_eps=clip)
+            value_term = losses.value_loss(new_value, target)
+            if value_clip_eps is not None:
                 eps = resolve(value_clip_eps, state.update)
-                value_term = clipped_value_loss(new_value, batch.value, batch.target, clip_eps=eps)
+                value_term = losses.clipped_value_loss(new_value, old.value, target, clip_eps=eps)
             terms = {
-                "policy_loss": surrogate(log_prob, batch.log_prob, advantage),
+                "policy_loss": policy_term,
                 "value_loss": value_term,
                 "entropy": distribution.entropy(),
-                "approx_kl": kl_k3(log_prob, batch.log_prob),
-                "clip_fraction": (jnp.abs(jnp.exp(log_prob - batch.log_prob) - 1) > clip) * 1.0,
+                "approx_kl": losses.kl_k3(log_prob, old.log_prob),
+                "clip_fraction": (jnp.abs(jnp.exp(log_prob - old.log_prob) - 1) > clip) * 1.0,
             }
             # All means in one reduction: small updates are bound by the number of kernels.
             terms = dict(zip(terms, jnp.stack([*terms.values()]).mean(axis=(1, 2))))
@@ -128,21 +128,22 @@ def ppo(
             terms |= {"grad_norm": gradient_norm(grads), "applied_fraction": going_on * 1.0}
             return (*new, going_on), terms
 
-        data = Sample(seen.obs, seen.start, seen.action, old.log_prob, old.value, advantage, target)
         (params, opt_state, _), terms = shuffled_epochs(
-            shuffle_key,
-            update,
-            (state.params, state.opt_state, jnp.array(True)),
-            jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), data),
-            num_epochs=num_epochs,
-            num_minibatches=num_minibatches,
-        )
-        new_state = PPOState(params, opt_state, loop, state.update + 1)
+            shuffle_key, update, (state.params, state.opt_state, jnp.array(True)),
+            jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), (old, advantage, target)),
+            num_epochs=num_epochs, num_minibatches=num_minibatches,
+        )  # fmt: skip
+        coef = state.kl_coef
+        if adaptive_kl is not None:
+            new = distribution_of(params.policy, seen.obs, seen.start)
+            kl = old.distribution.kl_divergence(new).mean()
+            coef = adapt_kl_coef(coef, kl, target=adaptive_kl)
+        new_state = PPOState(params, opt_state, loop, state.update + 1, coef)
         metrics = {
             **jax.tree.map(jnp.mean, terms),
+            "kl_coef": state.kl_coef,
             "explained_variance": explained_variance(old.value, target),
-            "env_steps": new_state.update.astype(jnp.float32) * (num_steps * num_envs),
-            **episode_metrics(seen),
+            **rollout_metrics(new_state.update, seen),
         }
         return new_state, seen, metrics
 

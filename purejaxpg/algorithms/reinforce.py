@@ -8,10 +8,10 @@ import optax
 
 from purejaxpg.agent import Params, begin_agent, gather_experience, make_act, views
 from purejaxpg.losses import policy_gradient_loss
-from purejaxpg.minibatch import check_divides
+from purejaxpg.minibatch import check_counts, check_divides
 from purejaxpg.optimizers import gradient_norm, resolve
 from purejaxpg.returns import discounted_returns
-from purejaxpg.rollout import begin, episode_metrics, first_steps
+from purejaxpg.rollout import begin, first_steps, rollout_metrics
 from purejaxpg.types import Algorithm, Coefficient, Env, Network, RewardFn, Scalar
 from purejaxpg.values import explained_variance, fit_value, normalize
 
@@ -70,8 +70,7 @@ def reinforce(
 
     Metrics: `counted_fraction` is the fraction of steps that belong to episodes that count.
     """
-    if min(num_envs, num_steps, num_value_epochs) < 1:
-        raise ValueError(f"Must be at least 1: {num_envs=}, {num_steps=}, {num_value_epochs=}.")
+    check_counts(num_envs=num_envs, num_steps=num_steps, num_value_epochs=num_value_epochs)
     size, what = num_envs * num_steps, "num_envs * num_steps"
     check_divides(num_value_minibatches, size, what, name="num_value_minibatches")
 
@@ -137,8 +136,7 @@ def reinforce(
             "grad_norm": gradient_norm(grads),
             "counted_fraction": jnp.mean(counts.astype(jnp.float32)),
             "explained_variance": explained_variance(old.value, returns),
-            "env_steps": new_state.update.astype(jnp.float32) * (num_steps * num_envs),
-            **episode_metrics(seen),
+            **rollout_metrics(new_state.update, seen),
         }
         return new_state, seen, metrics
 

@@ -9,10 +9,10 @@ import optax
 
 from purejaxpg.agent import Params, begin_agent, gather_experience, make_act, views
 from purejaxpg.losses import surrogate_loss
-from purejaxpg.minibatch import check_divides
+from purejaxpg.minibatch import check_counts, check_divides
 from purejaxpg.optimizers import gradient_norm, resolve
 from purejaxpg.returns import gae
-from purejaxpg.rollout import Loop, episode_metrics
+from purejaxpg.rollout import Loop, rollout_metrics
 from purejaxpg.trust_region import (
     backtracking_line_search,
     fisher_vector_product,
@@ -78,9 +78,10 @@ def trpo(
     `improvement` of what was done, 0 where `step_accepted` is 0; `accepted_candidate` counts from 0;
     `curvature` is s^T A s and `cg_residual` is |g - A s| / |g|; `entropy` is the old policy's.
     """
-    if min(num_envs, num_steps, cg_steps, fisher_subsample, num_backtracks, num_value_epochs) < 1:
-        sizes = f"{num_envs=}, {num_steps=}, {cg_steps=}, {fisher_subsample=}, {num_backtracks=}"
-        raise ValueError(f"Must be at least 1: {sizes}, {num_value_epochs=}.")
+    check_counts(
+        num_envs=num_envs, num_steps=num_steps, cg_steps=cg_steps, fisher_subsample=fisher_subsample,
+        num_backtracks=num_backtracks, num_value_epochs=num_value_epochs,
+    )  # fmt: skip
     size, what = num_envs * num_steps, "num_envs * num_steps"
     check_divides(num_value_minibatches, size, what, name="num_value_minibatches")
 
@@ -103,13 +104,12 @@ def trpo(
         advantage = normalize(advantage) if normalize_advantages else advantage
         distribution_of, value_of = views(env, env_params, policy, value)
         entropy_weight = resolve(entropy_coef, state.update)
-        old_distribution = distribution_of(state.params.policy, seen.obs, seen.start)
 
         def evaluate(params):
             new = distribution_of(params, seen.obs, seen.start)
             loss = surrogate_loss(new.log_prob(seen.action), old.log_prob, advantage)
             objective = jnp.mean(entropy_weight * new.entropy() - loss)
-            return objective, jnp.mean(old_distribution.kl_divergence(new))
+            return objective, jnp.mean(old.distribution.kl_divergence(new))
 
         gradient = jax.grad(lambda params: evaluate(params)[0])(state.params.policy)
         thinned = seen.obs[::fisher_subsample], seen.start[::fisher_subsample]
@@ -139,11 +139,10 @@ def trpo(
             "curvature": direction.curvature,
             "cg_residual": direction.residual,
             "grad_norm": gradient_norm(gradient),
-            "entropy": jnp.mean(old_distribution.entropy()),
+            "entropy": jnp.mean(old.distribution.entropy()),
             "value_loss": fit_loss,
             "explained_variance": explained_variance(old.value, target),
-            "env_steps": new_state.update.astype(jnp.float32) * (num_steps * num_envs),
-            **episode_metrics(seen),
+            **rollout_metrics(new_state.update, seen),
         }
         return new_state, seen, metrics
 
