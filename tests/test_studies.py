@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import policy_evaluation
 import pytest
+import surrogate_ablation
 import trust_regions
 import value_targets
 
@@ -31,6 +32,8 @@ def run(program, folder, *arguments):
         (policy_evaluation, ["--shown", "7"], "--shown must be one of --episodes"),
         (policy_evaluation, ["--seeds", "2"], "--seeds at least 3"),
         (trust_regions, ["--stages", "0"], "must be at least 1"),
+        (surrogate_ablation, ["--total-steps", "2047"], "--total-steps at least 2048"),
+        (surrogate_ablation, ["--envs", "Acrobot"], "Unknown environment 'Acrobot'"),
     ],
 )
 def test_wrong_arguments_and_existing_folders_are_refused(
@@ -140,3 +143,89 @@ def test_trust_regions(tmp_path, monkeypatch):
     assert (kl["without a clip, over learning rates"]["1e-05"] < 1e-4).all()
     for table in steps.values():
         assert np.isfinite([row["gain"] for row in table.values()]).all()
+
+
+FORMS = {surrogate_ablation.RANDOM: (0.0,), "clip": (0.1, 0.2), "REINFORCE": (1e-3,)}
+
+
+def test_scores_of_the_ablation_by_hand(monkeypatch):
+    monkeypatch.setattr(surrogate_ablation, "FORMS", FORMS)
+    table = {
+        "one": {
+            surrogate_ablation.RANDOM: [[10, 20, 30]],
+            "clip": [[20, 30, 40], [100, 110, 180]],  # the best: 130
+            "REINFORCE": [[None, 130, 130]],  # diverged: the worst of all, 10
+        },
+        "two": {
+            surrogate_ablation.RANDOM: [[-3, -2, -1]],
+            "clip": [[0, 0, 0], [-7, -7, -7]],  # the best, and worse than before training
+            "REINFORCE": [[-2, -2, -2]],
+        },
+    }
+    scores = surrogate_ablation.score(table)
+    expected = {
+        surrogate_ablation.RANDOM: [[-10 / 110, -0.5], [0, 0], [10 / 110, 0.5]],
+        "clip 0.1": [[0, 1], [10 / 110, 1], [20 / 110, 1]],
+        "clip 0.2": [[80 / 110, -2.5], [90 / 110, -2.5], [160 / 110, -2.5]],
+        "REINFORCE": [[-10 / 110, 0], [1, 0], [1, 0]],
+    }
+    assert scores.keys() == expected.keys()
+    for name, rows in expected.items():
+        np.testing.assert_allclose(scores[name], rows, atol=1e-12)
+
+
+def test_an_interrupted_ablation_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(surrogate_ablation, "FORMS", FORMS)
+    asked = []
+
+    def measure(options, env_id, env, env_params, form, coefficients):
+        asked.append((env_id, form))
+        if len(asked) == 5:
+            raise KeyboardInterrupt
+        return [[float(len(asked)), 2.0, 3.0]] * len(coefficients)
+
+    monkeypatch.setattr(surrogate_ablation, "measure", measure)
+    arguments = [
+        "--output",
+        str(tmp_path / "study"),
+        "--envs",
+        "CartPole-v1",
+        "Acrobot-v1",
+        "--seeds",
+        "3",
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        surrogate_ablation.main(arguments)
+    assert surrogate_ablation.main([*arguments, "--seed", "1"]) == 2
+    assert "was begun with other options" in capsys.readouterr().err
+    content = run(surrogate_ablation, tmp_path, *arguments[2:])
+    one, two = "CartPole-v1", "Acrobot-v1"
+    in_order = [(env_id, form) for env_id in (one, two) for form in FORMS]
+    assert asked == [*in_order[:5], *in_order[4:]]  # the fifth was interrupted
+    assert content["returns"]["CartPole-v1"]["REINFORCE"] == [[3.0, 2.0, 3.0]]
+    assert not (tmp_path / "study" / "partial.json").exists()
+    assert surrogate_ablation.main(arguments) == 2  # finished: nothing is overwritten
+    assert "exists" in capsys.readouterr().err
+
+
+@pytest.mark.slow  # eight programs
+def test_surrogate_ablation(tmp_path, monkeypatch):
+    for name, value in (
+        ("SIZES", {"num_envs": 4, "num_steps": 16}),
+        ("STEPS_PER_UPDATE", 64),
+        ("EPOCHS", 2),
+        ("MINIBATCHES", 2),
+    ):
+        monkeypatch.setattr(surrogate_ablation, name, value)
+    content = run(
+        surrogate_ablation, tmp_path, "--envs", "CartPole-v1", "--seeds", "3", "--total-steps", "128",
+        "--eval-episodes", "4",
+    )  # fmt: skip
+    returns = content["returns"]["CartPole-v1"]
+    for form, coefficients in surrogate_ablation.FORMS.items():
+        table = np.array(returns[form], np.float64)
+        assert table.shape == (len(coefficients), 3)
+        assert ((table >= 8) & (table <= 500)).all()
+    assert content["scores"][surrogate_ablation.RANDOM]["mean"]["estimate"] == 0
+    best = max(column["mean"]["estimate"] for column in content["scores"].values())
+    np.testing.assert_allclose(best, 1.0, rtol=1e-5)
