@@ -24,7 +24,7 @@ import numpy as np
 from command_line import algorithm_name, parse_options
 from defaults import defaults
 from options import RunOptions, check
-from recipes import ALGORITHMS, build_env
+from recipes import build_algorithm, build_env
 from results import write_json
 
 from purejaxpg.rollout import begin, unroll
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     try:
         run, algorithm_options, options, name = parse(arguments)
         env, env_params = build_env(run)
-        algorithm = ALGORITHMS[name][1](algorithm_options, run, env, env_params)
+        algorithm = build_algorithm(name, algorithm_options, run, env, env_params)
     except (ValueError, TypeError, ConnectionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

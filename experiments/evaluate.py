@@ -54,6 +54,13 @@ class PolicyState(NamedTuple):
     params: PolicyParams
 
 
+def without_training(state: PyTree) -> PyTree:
+    """A state with only what acting needs: the policy, and what outer algorithms hold beside it."""
+    if hasattr(state, "inner"):
+        return state._replace(inner=without_training(state.inner))
+    return PolicyState(PolicyParams(state.params.policy))
+
+
 class Trained(NamedTuple):
     """States `[seeds, ...]` of a run, and the numbers of their seeds."""
 
@@ -106,10 +113,9 @@ def load(folder: Path) -> Trained:
         first = run.options.seed
         seeds = list(range(first, first + run.options.seeds))
         return Trained(run, seeds, restore_state(folder, run.like()))
-    like = jax.eval_shape(run.initial_state, jax.random.key(0)).params.policy
-    policy = checkpoint.restore(folder / "policy", like)
-    policy = jax.tree.map(lambda x: x[None], policy)
-    return Trained(run, [content["policy_of_seed"]], PolicyState(PolicyParams(policy)))
+    like = without_training(jax.eval_shape(run.initial_state, jax.random.key(0)))
+    state = checkpoint.restore(folder / "policy", like)
+    return Trained(run, [content["policy_of_seed"]], jax.tree.map(lambda x: x[None], state))
 
 
 def take(trained: Trained, seed: int) -> Trained:
@@ -124,12 +130,13 @@ def take(trained: Trained, seed: int) -> Trained:
 
 
 def save(trained: Trained, folder: Path) -> None:
-    """Write a policy by itself: its parameters, and the configuration that rebuilds its network."""
+    """Write a policy by itself: what acting needs, and the configuration that rebuilds its network."""
     if len(trained.seeds) != 1:
         raise ValueError("--save writes the policy of one seed: choose it with --seed.")
     if folder.exists():
         raise FileExistsError(f"{folder} exists: choose another folder to --save to.")
-    checkpoint.save(folder / "policy", jax.tree.map(lambda x: x[0], trained.state.params.policy))
+    state = without_training(trained.state)
+    checkpoint.save(folder / "policy", jax.tree.map(lambda x: x[0], state))
     write_json(
         folder / "config.json",
         {

@@ -29,6 +29,12 @@ class RunOptions:
     """Discount factor, in [0, 1]."""
     entropy_coef: float = 0.0
     """Weight of the entropy bonus."""
+    normalize_observations: bool = False
+    """Show networks observations less their running mean, in units of their deviation."""
+    normalize_rewards: bool = False
+    """Divide rewards by the running deviation of the discounted return."""
+    warmup_steps: int = 0
+    """Steps of 16 environments, beside the total, for the first statistics of a normalisation."""
     network: Literal["mlp", "cnn"] = "mlp"
     """Torso of policy and value network."""
     hidden_sizes: tuple[int, ...] = (64, 64)
@@ -210,7 +216,7 @@ _POSITIVE = (
     "adaptive_kl",
     "max_kl",
 )
-_NOT_NEGATIVE = ("seed", "value_coef", "entropy_coef", "damping", "kl_coef")
+_NOT_NEGATIVE = ("seed", "warmup_steps", "value_coef", "entropy_coef", "damping", "kl_coef")
 _FRACTION = ("discount", "gae_lambda", "trace_lambda", "backtrack_ratio")
 
 

@@ -17,7 +17,7 @@ from options import (
 )
 
 import purejaxpg as pg
-from purejaxpg.types import Algorithm, Env, PyTree
+from purejaxpg.types import Algorithm, Build, Env, PyTree, Space
 
 ACTIVATIONS: dict[str, Callable] = {"tanh": nn.tanh, "relu": nn.relu}
 ACTIONS: dict[str, Callable[[Env], Env]] = {
@@ -37,11 +37,29 @@ def build_env(options: RunOptions) -> tuple[Env, PyTree]:
     return ACTIONS[options.actions](env), env_params
 
 
-def build_ppo(options: PPOOptions, run: RunOptions, env: Env, env_params: PyTree) -> Algorithm:
+def build_algorithm(
+    name: str, options: Any, run: RunOptions, env: Env, env_params: PyTree
+) -> Algorithm:
+    """An algorithm with the normalisations that the options of the run ask for."""
+    action_space = env.action_space(env_params)
+
+    def plain(env: Env) -> Algorithm:
+        return ALGORITHMS[name][1](options, run, env, action_space)
+
+    build: Build = plain
+    warmup_steps = run.warmup_steps
+    if run.normalize_rewards:
+        build = pg.normalize_rewards(build, discount=run.discount, warmup_steps=warmup_steps)
+    if run.normalize_observations:
+        build = pg.normalize_observations(build, warmup_steps=warmup_steps)
+    return build(env)
+
+
+def build_ppo(options: PPOOptions, run: RunOptions, env: Env, action_space: Space) -> Algorithm:
     clip_eps = options.clip_eps
     return pg.ppo(
         env,
-        *_networks(run, env, env_params),
+        *_networks(run, action_space),
         _adam(options, run, options.learning_rate, options.num_epochs * options.num_minibatches),
         **_common(run),
         num_epochs=options.num_epochs,
@@ -60,11 +78,11 @@ def build_ppo(options: PPOOptions, run: RunOptions, env: Env, env_params: PyTree
     )
 
 
-def build_trpo(options: TRPOOptions, run: RunOptions, env: Env, env_params: PyTree) -> Algorithm:
+def build_trpo(options: TRPOOptions, run: RunOptions, env: Env, action_space: Space) -> Algorithm:
     value_steps = options.num_value_epochs * options.num_value_minibatches
     return pg.trpo(
         env,
-        *_networks(run, env, env_params),
+        *_networks(run, action_space),
         _adam(options, run, options.value_learning_rate, value_steps),
         **_common(run),
         discount=run.discount,
@@ -84,9 +102,9 @@ def build_trpo(options: TRPOOptions, run: RunOptions, env: Env, env_params: PyTr
 
 
 def build_reinforce(
-    options: ReinforceOptions, run: RunOptions, env: Env, env_params: PyTree
+    options: ReinforceOptions, run: RunOptions, env: Env, action_space: Space
 ) -> Algorithm:
-    policy, value = _networks(run, env, env_params)
+    policy, value = _networks(run, action_space)
     return pg.reinforce(
         env,
         policy,
@@ -105,7 +123,7 @@ def build_reinforce(
 
 
 def build_actor_critic(
-    options: ActorCriticOptions, run: RunOptions, env: Env, env_params: PyTree
+    options: ActorCriticOptions, run: RunOptions, env: Env, action_space: Space
 ) -> Algorithm:
     discount, lambda_ = run.discount, options.gae_lambda
     estimators: dict[str, pg.AdvantageFn] = {
@@ -117,7 +135,7 @@ def build_actor_critic(
     }
     return pg.actor_critic(
         env,
-        *_networks(run, env, env_params),
+        *_networks(run, action_space),
         *_two_adams(options, run),
         **_common(run),
         advantage_fn=pg.with_target_of(
@@ -130,11 +148,11 @@ def build_actor_critic(
 
 
 def build_online_actor_critic(
-    options: OnlineActorCriticOptions, run: RunOptions, env: Env, env_params: PyTree
+    options: OnlineActorCriticOptions, run: RunOptions, env: Env, action_space: Space
 ) -> Algorithm:
     return pg.online_actor_critic(
         env,
-        *_networks(run, env, env_params),
+        *_networks(run, action_space),
         _adam(options, run, options.learning_rate, run.num_steps),
         _adam(options, run, options.value_learning_rate, run.num_steps),
         **_common(run),
@@ -158,8 +176,7 @@ def _common(run: RunOptions) -> dict[str, Any]:
     return {"num_envs": run.num_envs, "num_steps": run.num_steps, "entropy_coef": run.entropy_coef}
 
 
-def _networks(run: RunOptions, env: Env, env_params: PyTree) -> tuple[pg.Network, pg.Network]:
-    action_space = env.action_space(env_params)
+def _networks(run: RunOptions, action_space: Space) -> tuple[pg.Network, pg.Network]:
     return pg.policy_network(action_space, _torso(run)), pg.value_network(_torso(run))
 
 

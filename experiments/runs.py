@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from options import RunOptions, check
-from recipes import ALGORITHMS, build_env
+from recipes import ALGORITHMS, build_algorithm, build_env
 
 from purejaxpg.train import train
 from purejaxpg.types import Algorithm, Env, PyTree
@@ -74,7 +74,7 @@ def make_run(name: str, options: RunOptions, algorithm_options: Any) -> Run:
             f"update, not {options.total_steps}."
         )
     env, env_params = build_env(options)
-    algorithm = ALGORITHMS[name][1](algorithm_options, options, env, env_params)
+    algorithm = build_algorithm(name, algorithm_options, options, env, env_params)
     run = Run(name, options, algorithm_options, env, env_params, algorithm)
 
     def one_update(key):

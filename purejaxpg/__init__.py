@@ -41,6 +41,8 @@ from purejaxpg.networks import feed_forward as feed_forward
 from purejaxpg.networks import policy_network as policy_network
 from purejaxpg.networks import value_network as value_network
 from purejaxpg.networks import zero_value_network as zero_value_network
+from purejaxpg.normalization import normalize_observations as normalize_observations
+from purejaxpg.normalization import normalize_rewards as normalize_rewards
 from purejaxpg.optimizers import adam as adam
 from purejaxpg.optimizers import linear_decay as linear_decay
 from purejaxpg.returns import discounted_returns as discounted_returns

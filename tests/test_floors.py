@@ -17,11 +17,13 @@ FLOORS = {
         "finite_mdp",
         "losses",
         "optimizers",
+        "running_statistics",
         "distributions",
         "trust_region",
     ],
     2: ["environments", "tabular", "networks", "rollout", "values", "minibatch", "agent"],
     3: ["algorithms"],
+    4: ["normalization"],
     5: ["train", "sweep", "statistics", "plotting", "checkpoint"],
     6: ["__init__"],
 }

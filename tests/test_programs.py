@@ -503,8 +503,8 @@ def test_saved_policy_needs_nothing_else(copied, tmp_path, capsys):
     assert {path.name for path in saved.iterdir()} == {"config.json", "policy"}
     assert evaluate.main([str(saved), *flags]) == 0
     assert capsys.readouterr().out.splitlines() == lines
-    like = jax.eval_shape(run.initial_state, jax.random.key(0)).params.policy
-    policy = checkpoint.restore(saved / "policy", like)
+    like = evaluate.without_training(jax.eval_shape(run.initial_state, jax.random.key(0)))
+    policy = checkpoint.restore(saved / "policy", like).params.policy
     seventh = jax.tree.map(lambda x: x[2], state).params.policy
     jax.tree.map(np.testing.assert_array_equal, policy, seventh)
 
@@ -517,6 +517,36 @@ def test_saved_policy_needs_nothing_else(copied, tmp_path, capsys):
         message = refused(capsys, train, arguments)
         assert message.startswith("error: ")
     assert contents(saved) == before
+
+
+def test_a_normalised_run_goes_on_and_its_statistics_are_saved(
+    cache, tmp_path, monkeypatch, capsys
+):
+    flags = (
+        "--normalize-observations",
+        "--normalize-rewards",
+        "--warmup-steps",
+        "4",
+        "--seeds",
+        "1",
+    )
+    arguments = command(*TINY, *flags, output=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(hostloop, "_show", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        assert train.main(arguments) == 130
+    assert train.main([*arguments, "--resume"]) == 0
+    folder, saved = tmp_path / "run", tmp_path / "policy"
+    state = restore_state(folder, run_from_config(read_config(folder)["config"]).like())
+    assert state.statistics.num_samples == state.inner.statistics.num_samples == 16 * 4 + 768
+    capsys.readouterr()
+    play = ("--episodes", "6", "--deterministic")
+    assert evaluate.main([str(folder), *play, "--save", str(saved)]) == 0
+    *lines, _ = capsys.readouterr().out.splitlines()
+    shutil.rmtree(folder)
+    assert evaluate.main([str(saved), *play]) == 0
+    assert capsys.readouterr().out.splitlines() == lines
+    stored = evaluate.load(saved).state
+    np.testing.assert_array_equal(stored.statistics.mean, state.statistics.mean)
 
 
 @pytest.mark.parametrize(
