@@ -59,7 +59,7 @@ def build_ppo(options: PPOOptions, run: RunOptions, env: Env, action_space: Spac
     clip_eps = options.clip_eps
     return pg.ppo(
         env,
-        *_networks(run, action_space),
+        *networks(run, action_space),
         _adam(options, run, options.learning_rate, options.num_epochs * options.num_minibatches),
         **_common(run),
         num_epochs=options.num_epochs,
@@ -82,7 +82,7 @@ def build_trpo(options: TRPOOptions, run: RunOptions, env: Env, action_space: Sp
     value_steps = options.num_value_epochs * options.num_value_minibatches
     return pg.trpo(
         env,
-        *_networks(run, action_space),
+        *networks(run, action_space),
         _adam(options, run, options.value_learning_rate, value_steps),
         **_common(run),
         discount=run.discount,
@@ -104,7 +104,7 @@ def build_trpo(options: TRPOOptions, run: RunOptions, env: Env, action_space: Sp
 def build_reinforce(
     options: ReinforceOptions, run: RunOptions, env: Env, action_space: Space
 ) -> Algorithm:
-    policy, value = _networks(run, action_space)
+    policy, value = networks(run, action_space)
     return pg.reinforce(
         env,
         policy,
@@ -135,7 +135,7 @@ def build_actor_critic(
     }
     return pg.actor_critic(
         env,
-        *_networks(run, action_space),
+        *networks(run, action_space),
         *_two_adams(options, run),
         **_common(run),
         advantage_fn=pg.with_target_of(
@@ -152,7 +152,7 @@ def build_online_actor_critic(
 ) -> Algorithm:
     return pg.online_actor_critic(
         env,
-        *_networks(run, action_space),
+        *networks(run, action_space),
         _adam(options, run, options.learning_rate, run.num_steps),
         _adam(options, run, options.value_learning_rate, run.num_steps),
         **_common(run),
@@ -176,7 +176,8 @@ def _common(run: RunOptions) -> dict[str, Any]:
     return {"num_envs": run.num_envs, "num_steps": run.num_steps, "entropy_coef": run.entropy_coef}
 
 
-def _networks(run: RunOptions, action_space: Space) -> tuple[pg.Network, pg.Network]:
+def networks(run: RunOptions, action_space: Space) -> tuple[pg.Network, pg.Network]:
+    """Policy and value network of a run."""
     return pg.policy_network(action_space, _torso(run)), pg.value_network(_torso(run))
 
 
