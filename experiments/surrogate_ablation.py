@@ -42,9 +42,9 @@ FORMS: dict[str, tuple[float, ...]] = {
     "clip": (0.1, 0.2, 0.3),
     "adaptive KL": (0.003, 0.01, 0.03),
     "fixed KL": (0.3, 1.0, 3.0, 10.0),
-    "TRPO": (0.003, 0.01, 0.03),
-    "natural gradient": (0.003, 0.01, 0.03),
-    "REINFORCE": (1e-3, 3e-3, 1e-2),
+    "TRPO": (0.01,),
+    "natural gradient": (0.01,),
+    "REINFORCE": (3e-3, 1e-2, 3e-2),
 }
 """Form -> its coefficients: clip, target of KL, weight of KL, bound on KL twice, learning rate."""
 
@@ -57,7 +57,6 @@ class Options:
         "CartPole-v1",
         "Acrobot-v1",
         "Catch-bsuite",
-        "Breakout-MinAtar",
         "Pendulum-v1",
         "PointRobot-misc",
         "Reacher-misc",
