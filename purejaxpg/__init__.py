@@ -21,6 +21,7 @@ from purejaxpg.environments import episode_statistics as episode_statistics
 from purejaxpg.environments import flatten_observations as flatten_observations
 from purejaxpg.environments import from_gymnax as from_gymnax
 from purejaxpg.environments import make as make
+from purejaxpg.environments import mask_actions as mask_actions
 from purejaxpg.environments import rescale_actions as rescale_actions
 from purejaxpg.environments import squash_actions as squash_actions
 from purejaxpg.finite_mdp import FiniteMDP as FiniteMDP
@@ -70,5 +71,6 @@ from purejaxpg.types import Algorithm as Algorithm
 from purejaxpg.types import Box as Box
 from purejaxpg.types import Discrete as Discrete
 from purejaxpg.types import Env as Env
+from purejaxpg.types import Masked as Masked
 from purejaxpg.types import Network as Network
 from purejaxpg.types import Transition as Transition

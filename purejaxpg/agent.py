@@ -47,7 +47,7 @@ def begin_agent(
     """
     policy_key, value_key, env_key = jax.random.split(key, 3)
     loop = begin(env_key, env, env_params, policy.initial_memory(num_envs), num_envs=num_envs)
-    obs, start = env.observe(loop.obs, env_params)[None], loop.start[None]
+    obs, start = env.observe(loop.obs[None], env_params), loop.start[None]
     params = Params(policy.init(policy_key, obs), value.init(value_key, obs))
     distribution, _ = policy.apply(params.policy, loop.memory, obs, start)
     check_support(distribution, env.action_space(env_params))
@@ -67,9 +67,8 @@ def choose_action(
     deterministic: bool = False,
 ) -> tuple[jax.Array, PyTree]:
     """An action for each raw observation `[B, ...]`, and the memory after it. The key is consumed."""
-    distribution, memory = policy.apply(
-        params, memory, env.observe(obs, env_params)[None], start[None]
-    )
+    seen = env.observe(obs[None], env_params)
+    distribution, memory = policy.apply(params, memory, seen, start[None])
     action = distribution.mode() if deterministic else distribution.sample(seed=key)
     return action[0], memory
 

@@ -8,14 +8,14 @@ import dataclasses
 import difflib
 import inspect
 import urllib.error
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purejaxpg.types import Box, Discrete, Env, PyTree, Space
+from purejaxpg.types import Box, Discrete, Env, Masked, PyTree, Space, on_obs
 
 
 def make(
@@ -221,11 +221,33 @@ def flatten_observations(env: Env) -> Env:
 
     def observe(obs, params):
         leading = obs.shape[:-1]
-        return env.observe(obs.reshape(leading + raw_shape(params)), params).reshape((*leading, -1))
+        seen = env.observe(obs.reshape(leading + raw_shape(params)), params)
+        return on_obs(lambda x: x.reshape((*leading, -1)), seen)
 
     return env._replace(
         reset=reset, step=step, observation_space=observation_space, observe=observe
     )
+
+
+def mask_actions(env: Env, mask_fn: Callable[[jax.Array, PyTree], jax.Array]) -> Env:
+    """Forbid actions: policies then give them probability exactly 0.
+
+    Args:
+      mask_fn: `(obs, params) -> [..., n]` boolean of the *raw* observations `[..., *shape]`, true where
+        an action is allowed, at least one of them. Where the mask does not follow from what is observed,
+        put it into the observation, from where `mask_fn` takes it.
+    """
+
+    def observe(obs, params):
+        space = env.action_space(params)
+        mask = mask_fn(obs, params)
+        if not isinstance(space, Discrete) or mask.shape[-1:] != (space.n,):
+            raise ValueError(
+                f"A mask of {mask.shape[-1:]} actions does not fit the actions {space}."
+            )
+        return Masked(env.observe(obs, params), mask)
+
+    return env._replace(observe=observe)
 
 
 def clip_actions(env: Env) -> Env:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purejaxpg.distributions import categorical, diagonal_gaussian
-from purejaxpg.types import Discrete, Network, Space
+from purejaxpg.types import Discrete, Masked, Network, PyTree, Space, split_mask
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -55,14 +55,15 @@ class CNN(nn.Module):
 
 
 class DiscreteHead(nn.Module):
-    """Logits `[N, n]`."""
+    """Logits `[N, n]`, and the mask of the actions that are allowed, `[N, n]` or None."""
 
     torso: nn.Module
     n: int
 
     @nn.compact
-    def __call__(self, obs: jax.Array) -> jax.Array:
-        return _dense(self.n, 0.01)(self.torso(obs))
+    def __call__(self, seen: jax.Array | Masked) -> tuple[jax.Array, jax.Array | None]:
+        obs, mask = split_mask(seen)
+        return _dense(self.n, 0.01)(self.torso(obs)), mask
 
 
 class GaussianHead(nn.Module):
@@ -84,7 +85,8 @@ class ValueHead(nn.Module):
     torso: nn.Module
 
     @nn.compact
-    def __call__(self, obs: jax.Array) -> jax.Array:
+    def __call__(self, seen: jax.Array | Masked) -> jax.Array:
+        obs, _ = split_mask(seen)
         return _dense(1, 1.0)(self.torso(obs)).squeeze(-1)
 
 
@@ -97,7 +99,8 @@ def policy_network(action_space: Space, torso: nn.Module | None = None) -> Netwo
     """
     torso = MLP() if torso is None else torso
     if isinstance(action_space, Discrete):
-        return feed_forward(DiscreteHead(torso, action_space.n), categorical)
+        head = DiscreteHead(torso, action_space.n)
+        return feed_forward(head, lambda output: categorical(*output))
     if len(action_space.shape) != 1:
         raise ValueError(f"Continuous actions must have one axis, found {action_space.shape}.")
     return feed_forward(
@@ -115,12 +118,14 @@ def zero_value_network() -> Network:
     return Network(
         lambda key, obs: jnp.zeros(1),  # not used, but optimizers that flatten want something
         lambda batch: (),
-        lambda params, memory, obs, start: (jnp.zeros(obs.shape[:2]), memory),
+        lambda params, memory, obs, start: (jnp.zeros(start.shape), memory),
     )
 
 
 def feed_forward(module: nn.Module, output_fn: Callable) -> Network:
     """A flax module `[N, ...] -> pytree [N, ...]` as a `Network` without memory.
+
+    The module gets what `Env.observe` gives: an array, or a `Masked` where the environment forbids actions.
 
     Args:
       output_fn: makes the output, a distribution for example, from what the module gives, `[T, B, ...]`.
@@ -128,14 +133,19 @@ def feed_forward(module: nn.Module, output_fn: Callable) -> Network:
 
     # Time and batch are one axis for the module: XLA's CPU products on [1, B, f] are far slower.
     def init(key, obs):
-        return module.init(key, obs.reshape(-1, *obs.shape[2:]))
+        return module.init(key, _flat(obs))
 
     def apply(params, memory, obs, start):
-        output = module.apply(params, obs.reshape(-1, *obs.shape[2:]))
-        output = jax.tree.map(lambda x: x.reshape(*obs.shape[:2], *x.shape[1:]), output)
+        output = module.apply(params, _flat(obs))
+        output = jax.tree.map(lambda x: x.reshape(*start.shape, *x.shape[1:]), output)
         return output_fn(output), memory
 
     return Network(init, lambda batch: (), apply)
+
+
+def _flat(x: PyTree) -> PyTree:
+    """`[T, B, ...] -> [T * B, ...]`."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), x)
 
 
 def _dense(size: int, gain: float) -> nn.Dense:

@@ -20,7 +20,7 @@ from purejaxpg.running_statistics import (
     empty_statistics,
     update_statistics,
 )
-from purejaxpg.types import Algorithm, Build, Env, PyTree, Scalar
+from purejaxpg.types import Algorithm, Build, Env, PyTree, Scalar, on_obs, split_mask
 
 _LIMIT = 10.0
 _EPSILON = 1e-8
@@ -60,18 +60,22 @@ def normalize_observations(build: Build, *, warmup_steps: int = 0) -> Build:
 
     def build_normalized(env: Env) -> Algorithm:
         def observe(obs, params):
-            seen, statistics = env.observe(obs, params.params), params.statistics
+            statistics = params.statistics
             deviation = jnp.sqrt(statistics.variance + _EPSILON)
-            return jnp.clip((seen - statistics.mean) / deviation, -_LIMIT, _LIMIT)
+
+            def standardise(seen):
+                return jnp.clip((seen - statistics.mean) / deviation, -_LIMIT, _LIMIT)
+
+            return on_obs(standardise, env.observe(obs, params.params))
 
         def shape_of(env_params):
             def first(key):
-                return env.observe(env.reset(key, env_params)[0], env_params)
+                return split_mask(env.observe(env.reset(key, env_params)[0], env_params))[0]
 
             return jax.eval_shape(first, jax.random.key(0)).shape
 
         def samples_of(transitions, env_params):
-            seen = env.observe(transitions.obs, env_params)
+            seen, _ = split_mask(env.observe(transitions.obs, env_params))
             return seen.reshape(-1, *seen.shape[2:])
 
         below = _nested(env)._replace(observe=observe)

@@ -49,8 +49,9 @@ class Env(NamedTuple):
         `obs` is that of the state arrived at. `info` is a flat dict that holds no observation.
       observation_space: `(params) -> Space` of the raw observations.
       action_space: `(params) -> Space`.
-      observe: `(obs, params) -> ` what a network sees, for `obs` with any leading axes.
-        Observations are stored raw, in their narrowest type, and pass through here when used.
+      observe: `(obs, params) -> ` what a network sees, for `obs` with any leading axes: an array, or
+        a `Masked` where actions are forbidden. Observations are stored raw, in their narrowest type,
+        and pass through here when used.
     """
 
     reset: Callable[..., Any]
@@ -58,6 +59,29 @@ class Env(NamedTuple):
     observation_space: Callable[[PyTree], Space]
     action_space: Callable[[PyTree], Space]
     observe: Callable[[jax.Array, PyTree], jax.Array] = lambda obs, params: obs
+
+
+class Masked(NamedTuple):
+    """What a network sees where only some of n actions are allowed.
+
+    Attributes:
+      obs: `[..., *shape]`.
+      mask: `[..., n]` boolean, true where an action is allowed; at least one of them is.
+    """
+
+    obs: jax.Array
+    mask: jax.Array
+
+
+def split_mask(seen: jax.Array | Masked) -> tuple[jax.Array, jax.Array | None]:
+    """What `Env.observe` gives, as the observation and the mask, None without one."""
+    return (seen.obs, seen.mask) if isinstance(seen, Masked) else (seen, None)
+
+
+def on_obs(function: Callable, seen: jax.Array | Masked) -> jax.Array | Masked:
+    """`function` of an observation; a mask beside it stays as it is."""
+    obs, mask = split_mask(seen)
+    return function(obs) if mask is None else Masked(function(obs), mask)
 
 
 class Transition(NamedTuple):

@@ -75,6 +75,19 @@ def constant_reward_env(limit: int) -> pg.Env:
     return pg.episode_statistics(env)
 
 
+def on_the_grid(obs):
+    """Moves left, down, right, up that stay on a 4 x 4 grid, `[..., 4]` of the states `obs`, in NumPy."""
+    row, column = np.divmod(np.asarray(obs), 4)
+    return np.stack([column > 0, row < 3, column < 3, row > 0], axis=-1)
+
+
+def frozen_lake_under(mask_of):
+    """FrozenLake-misc where `mask_of` its 16 states, in NumPy, says what is allowed."""
+    env, env_params = pg.make("FrozenLake-misc")
+    table = jnp.asarray(mask_of(np.arange(16)))
+    return pg.mask_actions(env, lambda obs, params: table[obs]), env_params
+
+
 def assert_scalars_are_traced_and_matter(run, rows):
     """`run(key, *scalars) -> parameters` swept over rows of scalars, against the first row as Python floats.
 

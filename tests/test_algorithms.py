@@ -8,7 +8,15 @@ import numpy as np
 import optax
 import pytest
 from gymnax import registered_envs
-from small import ALGORITHMS, SIZES, assert_trees_equal, cartpole, constant_reward_env
+from small import (
+    ALGORITHMS,
+    SIZES,
+    assert_trees_equal,
+    cartpole,
+    constant_reward_env,
+    frozen_lake_under,
+    on_the_grid,
+)
 
 import purejaxpg as pg
 
@@ -125,9 +133,9 @@ def test_value_approaches_the_infinite_sum_at_time_limits(name):
     assert abs(float(learnt[0, 0]) - 10.0) < 0.3
 
 
-@pytest.mark.parametrize("env_id", ["Pendulum-v1", "Breakout-MinAtar", "FrozenLake-misc"])
-def test_other_kinds_of_environments(name, env_id):
-    env, env_params = pg.make(env_id)
+@pytest.mark.parametrize("kind", ["Pendulum-v1", "Breakout-MinAtar", "FrozenLake-misc", "masked"])
+def test_other_kinds_of_environments(name, kind):
+    env, env_params = frozen_lake_under(on_the_grid) if kind == "masked" else pg.make(kind)
     state, metrics = run_on(env, env_params, name, num_updates=2)(jax.random.key(0))
     assert all(np.isfinite(value).all() for value in metrics.values())
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
