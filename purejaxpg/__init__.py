@@ -53,6 +53,13 @@ from purejaxpg.returns import n_step_returns as n_step_returns
 from purejaxpg.returns import td_targets as td_targets
 from purejaxpg.rollout import Episodes as Episodes
 from purejaxpg.rollout import unroll as unroll
+from purejaxpg.search_space import choice as choice
+from purejaxpg.search_space import cross as cross
+from purejaxpg.search_space import grid as grid
+from purejaxpg.search_space import listed as listed
+from purejaxpg.search_space import log_uniform as log_uniform
+from purejaxpg.search_space import random_search as random_search
+from purejaxpg.search_space import uniform as uniform
 from purejaxpg.sweep import sweep as sweep
 from purejaxpg.tabular import four_rooms as four_rooms
 from purejaxpg.tabular import from_mdp as from_mdp

@@ -1,6 +1,11 @@
-"""Seeds and hyperparameters, vmapped inside a device and sharded over devices. The file that compiles."""
+"""Seeds and hyperparameters, vmapped inside a device and sharded over devices. The file that compiles.
 
-from collections.abc import Callable, Sequence
+Several hosts: call `jax.distributed.initialize` first, then the same function with the same arguments in
+every process. Work is shared among all devices of all processes, and each process gets all the results.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +22,8 @@ def sweep(
     keys: jax.Array,
     *hyperparameters: PyTree,
     devices: Sequence[Any] | None = None,
+    chunk_size: int | None = None,
+    memory_limit: int | None = None,
 ) -> PyTree:
     """Call `run(key, *hyperparameters)` for every configuration and every seed, in one program.
 
@@ -25,13 +32,38 @@ def sweep(
         object: it is what a compiled program is remembered by.
       keys: `[seeds]`. Every configuration gets the same ones.
       *hyperparameters: arrays (or pytrees of them) `[configurations, ...]`, zipped: configuration i has
-        the i-th entry of each. Without any there is one configuration.
-      devices: to share the work among; all devices of this process by default. On a CPU, set
+        the i-th entry of each (`search_space` makes them). Without any there is one configuration.
+      devices: to share the work among; all devices of all processes by default. On a CPU, set
         `XLA_FLAGS=--xla_force_host_platform_device_count=<cores>` before JAX starts: vmapped seeds on
         one device leave cores idle.
+      chunk_size: run so many (configuration, seed) pairs at once and the others after them, with the
+        same program; by default as many as fit, see `fitting_chunk_size`.
+      memory_limit: bytes per device that count as fitting.
 
     Returns:
-      The results of `run` with leading axes `[configurations, seeds]`.
+      The results of `run` with leading axes `[configurations, seeds]`. With several chunks or processes
+      they are NumPy arrays, in the host's memory, and typed keys among them come as their data.
+    """
+    rows, configurations = zipped_rows(keys, *hyperparameters)
+    number = len(rows[0])
+    if chunk_size is None:
+        chunk_size = fitting_chunk_size(run, *rows, devices=devices, memory_limit=memory_limit)
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size={chunk_size} must be at least 1.")
+    call = distribute(run, devices=devices)
+    if chunk_size >= number:
+        results = call(*rows)
+    else:
+        starts = range(0, number, chunk_size)
+        results = _joined((call(*chunk(rows, start, chunk_size)) for start in starts), number)
+    return jax.tree.map(lambda x: x.reshape(configurations, -1, *x.shape[1:]), results)
+
+
+def zipped_rows(keys: jax.Array, *hyperparameters: PyTree) -> tuple[tuple[PyTree, ...], int]:
+    """Arguments `[configurations * seeds, ...]` of every run, all seeds of a configuration in turn.
+
+    Returns:
+      The rows (keys, then hyperparameters), and the number of configurations.
     """
     if keys.ndim != 1 or keys.shape[0] == 0:
         raise ValueError(
@@ -46,12 +78,47 @@ def sweep(
     seeds = keys.shape[0]
     configurations = sizes.pop()[0] if sizes else 1
     index = np.arange(configurations * seeds)
-    rows = (
-        keys[index % seeds],
-        *jax.tree.map(lambda x: jnp.asarray(x)[index // seeds], hyperparameters),
-    )
-    results = distribute(run, devices=devices)(*rows)
-    return jax.tree.map(lambda x: x.reshape(configurations, seeds, *x.shape[1:]), results)
+    table = jax.tree.map(lambda x: jnp.asarray(x)[index // seeds], hyperparameters)
+    return (keys[index % seeds], *table), configurations
+
+
+def chunk(rows: PyTree, start: int, size: int) -> PyTree:
+    """`size` rows from `start` on; beyond the end the last row is repeated, so that sizes are alike."""
+    index = np.minimum(np.arange(start, start + size), len(jax.tree.leaves(rows)[0]) - 1)
+    return jax.tree.map(lambda x: x[index], rows)
+
+
+def fitting_chunk_size(
+    run: Callable[..., PyTree],
+    *rows: PyTree,
+    devices: Sequence[Any] | None = None,
+    memory_limit: int | None = None,
+) -> int:
+    """How many rows fit into memory at once, by XLA's analysis of the compiled program.
+
+    All of them if they do, and then nothing is compiled beyond what running them needs; otherwise a
+    multiple of the number of devices.
+
+    Args:
+      memory_limit: bytes per device; by default nine tenths of what the device says it has, and on a
+        CPU its share of half of the machine's memory.
+
+    Raises:
+      ValueError: not even one row per device fits.
+    """
+    number = len(jax.tree.leaves(rows)[0])
+    available = _choose(devices, number)
+    limit = _memory_limit(available) if memory_limit is None else memory_limit
+    size = number
+    while (need := _memory_needed(run, rows, size, available)) > limit:
+        per_device = -(-size // len(available))
+        if per_device == 1:
+            raise ValueError(
+                f"One run per device needs {need:,} bytes and {limit:,} are allowed: make the run "
+                "smaller, raise memory_limit, or state a chunk_size to try it nevertheless."
+            )
+        size = len(available) * max(1, int(per_device * limit / need))
+    return size
 
 
 def distribute(
@@ -63,27 +130,36 @@ def distribute(
     """A compiled function of rows: `run` vmapped over the leading axis of all its arguments, over devices.
 
     Where the number of rows does not divide by the number of devices, the last row is repeated and the
-    surplus dropped.
+    surplus dropped. Results of several processes are gathered, as NumPy arrays, in each of them.
 
     Args:
       donate: positions of arguments whose buffers may be reused for the results; the caller's arrays are
         then no longer valid.
     """
-    available = tuple(jax.local_devices() if devices is None else devices)
 
     def call(*rows: PyTree) -> PyTree:
-        number = jax.tree.leaves(rows)[0].shape[0]
-        chosen = available[:number]
+        number = len(jax.tree.leaves(rows)[0])
+        chosen = _choose(devices, number)
         compiled, placement = _compile(run, chosen, donate)
         surplus = -number % len(chosen)
         if surplus:
-            index = np.minimum(np.arange(number + surplus), number - 1)
-            rows = jax.tree.map(lambda x: x[index], rows)
+            rows = chunk(rows, 0, number + surplus)
         # Placed the same way wherever they come from: a restored state needs no second program.
-        results = compiled(*jax.device_put(rows, placement))
+        results = compiled(*_place(rows, placement))
+        if not placement.is_fully_addressable:
+            from jax.experimental.multihost_utils import process_allgather
+
+            results = process_allgather(_without_keys(results), tiled=True)
         return jax.tree.map(lambda x: x[:number], results) if surplus else results
 
     return call
+
+
+def _choose(devices: Sequence[Any] | None, number: int) -> tuple[Any, ...]:
+    """No more devices than rows, unless they belong to several processes: each must take part."""
+    available = tuple(jax.devices() if devices is None else devices)
+    one_process = len({device.process_index for device in available}) == 1
+    return available[:number] if one_process else available
 
 
 @lru_cache(maxsize=32)
@@ -97,3 +173,72 @@ def _compile(
         jax.vmap(run), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
     )
     return jax.jit(sharded, donate_argnums=donate), NamedSharding(mesh, spec)
+
+
+def _place(rows: PyTree, placement: NamedSharding) -> PyTree:
+    if placement.is_fully_addressable:
+        return jax.device_put(rows, placement)
+
+    def place(x):
+        if _is_key(x):
+            return jax.random.wrap_key_data(
+                place(jax.random.key_data(x)), impl=jax.random.key_impl(x)
+            )
+        host = np.asarray(x)
+        return jax.make_array_from_callback(host.shape, placement, lambda index: host[index])
+
+    return jax.tree.map(place, rows)
+
+
+def _memory_needed(run: Callable, rows: PyTree, size: int, devices: tuple) -> int:
+    """Bytes on each device: arguments, results and temporaries of `size` rows at once."""
+    compiled, placement = _compile(run, devices, ())
+    padded = size + -size % len(devices)
+    like = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((padded, *x.shape[1:]), x.dtype, sharding=placement), rows
+    )
+    # The call that follows with such rows finds this very program compiled already.
+    memory = compiled.lower(*like).compile().memory_analysis()
+    if memory is None:  # a back end that does not say
+        return 0
+    return sum(getattr(memory, f"{of}_size_in_bytes") for of in ("argument", "output", "temp"))
+
+
+def _memory_limit(devices: tuple) -> int:
+    """Bytes per device, the same in all processes."""
+    local = [device for device in devices if device.process_index == jax.process_index()]
+    stated = (local[0].memory_stats() or {}).get("bytes_limit")
+    if stated is not None:
+        limit = int(0.9 * stated)
+    else:
+        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (2 * len(local))
+    if len(local) < len(devices):
+        from jax.experimental.multihost_utils import process_allgather
+
+        # In KiB: JAX's integers have 32 bits.
+        limit = 1024 * int(np.min(process_allgather(np.int32(limit // 1024))))
+    return limit
+
+
+def _joined(parts: Iterable[PyTree], number: int) -> PyTree:
+    """Parts of equal numbers of rows, one after the other in the host's memory, the surplus dropped."""
+    joined, start = None, 0
+    for part in parts:
+        on_host = jax.device_get(_without_keys(part))
+        if joined is None:
+            joined = jax.tree.map(lambda x: np.empty((number, *x.shape[1:]), x.dtype), on_host)
+
+        def copy(whole, x, start=start):
+            whole[start : start + len(x)] = x[: len(whole) - start]
+
+        jax.tree.map(copy, joined, on_host)
+        start += len(jax.tree.leaves(on_host)[0])
+    return joined
+
+
+def _without_keys(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+
+
+def _is_key(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
