@@ -208,7 +208,16 @@ def test_one_task_interval_is_scipys_percentile_bootstrap(statistic, theirs):
     assert ours.high == pytest.approx(expected.high, abs=tolerance)
 
 
-@pytest.mark.parametrize("statistic", [mean, iqm])
+@pytest.mark.parametrize(
+    "statistic",
+    [
+        mean,
+        median,
+        iqm,
+        partial(optimality_gap, target=8.0),
+        lambda scores: performance_profile(scores, [5.0])[0],
+    ],
+)
 def test_two_task_interval_is_that_of_all_the_stratified_resamples(statistic):
     scores = normal(3, 2) * [1.0, 5.0] + [0.0, 10.0]
     draws = list(itertools.product(range(3), repeat=3))
@@ -278,6 +287,26 @@ def test_two_algorithms_are_each_resampled_on_their_own():
     both = bootstrap_interval(difference, scores, scores, num_resamples=10000)
     alone = bootstrap_interval(mean, scores, num_resamples=10000)
     assert width(both) == pytest.approx(np.sqrt(2.0) * width(alone), rel=0.06)
+
+
+def test_interval_of_the_probability_of_improvement_is_scipys():
+    x, y = normal(25, 1) + 0.5, normal(30, 1, seed=1)
+
+    def theirs(x, y, axis):
+        return scipy.stats.mannwhitneyu(x, y, axis=axis).statistic / (25 * 30)
+
+    ours = bootstrap_interval(probability_of_improvement, x, y, confidence=0.9, num_resamples=5000)
+    expected = scipy.stats.bootstrap(
+        (x[:, 0], y[:, 0]),
+        theirs,
+        n_resamples=5000,
+        confidence_level=0.9,
+        method="percentile",
+        rng=np.random.default_rng(4),
+    ).confidence_interval
+    tolerance = 0.06 * (expected.high - expected.low)
+    assert ours.low == pytest.approx(expected.low, abs=tolerance)
+    assert ours.high == pytest.approx(expected.high, abs=tolerance)
 
 
 def test_probability_of_improvement_has_an_interval():
