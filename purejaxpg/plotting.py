@@ -1,4 +1,4 @@
-"""Learning curves with honest intervals: IQM over seeds and its stratified-bootstrap band.
+"""Learning curves with honest intervals: IQM over seeds and its stratified-bootstrap band; shared style.
 
 Matplotlib is imported inside the functions, so importing this module costs nothing, and its
 object-oriented interface is used throughout: no pyplot, no display, no global figure.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from purejaxpg.statistics import MIN_SEEDS, bootstrap_interval, check_scores, iqm
+from purejaxpg.statistics import MIN_SEEDS, Interval, bootstrap_interval, check_scores, iqm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,25 +64,14 @@ def learning_curve(
       ValueError: no curves, an empty axis label, shapes that do not match, x not increasing, a
         score that is not finite (see `statistics.replace_diverged`), or another suffix of `path`.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     if not curves:
         raise ValueError("There are no curves to draw.")
-    if not (x_label.strip() and y_label.strip()):
-        raise ValueError("Both axes need a label that says what is drawn, with its unit.")
-    if path is not None:
-        _check_suffix(Path(path))
+    check_output(path, x_label, y_label)
     checked = {label: _check_curve(label, x, scores) for label, (x, scores) in curves.items()}
 
-    figure = Figure(figsize=(6.0, 4.0), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, (axes,) = new_figure()
     for i, (x, scores) in enumerate(checked.values()):
-        style: dict[str, Any] = {
-            "color": PALETTE[i % len(PALETTE)],
-            "linestyle": _LINE_STYLES[i // len(PALETTE) % len(_LINE_STYLES)],
-        }
+        style = line_style(i)
         if len(scores) < MIN_SEEDS:
             _draw_seeds(axes, x, scores, style)
         else:
@@ -92,21 +81,42 @@ def learning_curve(
     if reference is not None:
         handles.append(axes.axhline(reference, color="0.35", linestyle=(0, (5, 3)), linewidth=1.0))
         labels.append(reference_label)
-    _decorate(axes, x_label, y_label, title)
+    decorate(axes, x_label, y_label, title)
+    legend_below(figure, handles, labels, legend_title)
+    return finish(figure, path)
+
+
+def new_figure(
+    columns: int = 1, *, width: float = 6.0, height: float = 4.0
+) -> tuple[Figure, list[Axes]]:
+    """A figure of a paper's size, in inches, with so many axes side by side, attached to no window."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+
+
+def line_style(i: int) -> dict[str, Any]:
+    """Colour and dashes of the i-th line; no two of 28 are alike."""
+    dashes = _LINE_STYLES[i // len(PALETTE) % len(_LINE_STYLES)]
+    return {"color": PALETTE[i % len(PALETTE)], "linestyle": dashes}
+
+
+def legend_below(figure: Figure, handles: Any, labels: list[str], title: str | None = None) -> None:
+    """A legend below the axes: there it never hides data."""
     columns = max(1, min(len(labels), _LEGEND_WIDTH // (max(map(len, labels)) + 8)))
     figure.legend(
         handles,
         labels,
-        title=legend_title,
-        loc="outside lower center",  # below the axes: it never hides data
+        title=title,
+        loc="outside lower center",
         ncols=columns,
         frameon=False,
         fontsize=9,
         title_fontsize=9,
     )
-    if path is not None:
-        _save(figure, Path(path))
-    return figure
 
 
 def _check_curve(label: str, x: ArrayLike, scores: ArrayLike) -> Curve:
@@ -163,20 +173,35 @@ def _marker(x: np.ndarray) -> str:
 
 def _legend_text(curves: Mapping[str, Curve], confidence: float) -> tuple[list[str], str | None]:
     """Labels and title of the legend: what is drawn is said once where it is the same for all."""
-    drawn = [_describe(len(scores), confidence) for _, scores in curves.values()]
+    drawn = [describe_interval(len(scores), confidence) for _, scores in curves.values()]
     if len(set(drawn)) == 1:
         return list(curves), drawn[0]
     return [f"{label} ({what})" for label, what in zip(curves, drawn, strict=True)], None
 
 
-def _describe(num_seeds: int, confidence: float) -> str:
+def interval_or_point(statistic: Callable[..., Any], scores: ArrayLike, **options: Any) -> Interval:
+    """The bootstrap interval of a statistic, of no width where there are too few seeds for one."""
+    array = check_scores(scores)
+    if len(array) >= MIN_SEEDS:
+        return bootstrap_interval(statistic, array, **options)
+    estimate = np.asarray(statistic(array))
+    return Interval(estimate, estimate, estimate)
+
+
+def short(value: Any) -> str:
+    """A value in few characters: real numbers have four digits."""
+    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
+
+
+def describe_interval(num_seeds: int, confidence: float) -> str:
+    """What a line and its band are."""
     if num_seeds >= MIN_SEEDS:
         return f"IQM of {num_seeds} seeds, {100 * confidence:g}% stratified bootstrap"
     each = "1 seed" if num_seeds == 1 else f"each of {num_seeds} seeds"
     return f"{each}, no interval from fewer than {MIN_SEEDS}"
 
 
-def _decorate(axes: Axes, x_label: str, y_label: str, title: str | None) -> None:
+def decorate(axes: Axes, x_label: str, y_label: str, title: str | None) -> None:
     """Labels, light grid, and 200k or 1M in place of 200000 or 1e6."""
     from matplotlib.ticker import EngFormatter
 
@@ -193,15 +218,21 @@ def _decorate(axes: Axes, x_label: str, y_label: str, title: str | None) -> None
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _check_suffix(path: Path) -> None:
-    if path.suffix.lower() not in _FORMATS:
+def check_output(path: str | os.PathLike[str] | None, *labels: str) -> None:
+    """Raises ValueError where a label is empty or a figure cannot be saved at `path`."""
+    if not all(label.strip() for label in labels):
+        raise ValueError("All axes need a label that says what is drawn, with its unit.")
+    if path is not None and Path(path).suffix.lower() not in _FORMATS:
         raise ValueError(f"A figure is saved as {' or '.join(_FORMATS)}, got {str(path)!r}.")
 
 
-def _save(figure: Figure, path: Path) -> None:
-    """Writes beside `path` and then renames, so that no reader ever meets half a file."""
+def finish(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
+    """Returns the figure, saved at `path` if there is one: whole, by a rename, or not at all."""
     import matplotlib
 
+    if path is None:
+        return figure
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = path.suffix.lower()
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
@@ -213,3 +244,4 @@ def _save(figure: Figure, path: Path) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    return figure

@@ -24,7 +24,16 @@ FLOORS = {
     2: ["environments", "tabular", "networks", "rollout", "values", "minibatch", "agent"],
     3: ["algorithms"],
     4: ["normalization"],
-    5: ["train", "sweep", "search_space", "statistics", "plotting", "checkpoint"],
+    5: [
+        "train",
+        "sweep",
+        "search_space",
+        "statistics",
+        "plotting",
+        "sweep_plots",
+        "comparison_plots",
+        "checkpoint",
+    ],
     6: ["__init__"],
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
