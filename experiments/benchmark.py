@@ -21,7 +21,7 @@ import runtime  # isort: skip  # before JAX: it sets XLA up
 import jax
 import jax.numpy as jnp
 import numpy as np
-from command_line import algorithm_name, parse_options
+from command_line import algorithm_name, environment_id, parse_options
 from defaults import defaults
 from options import RunOptions, check
 from recipes import build_algorithm, build_env
@@ -91,10 +91,7 @@ def main(arguments: list[str]) -> int:
 
 def parse(arguments: list[str]) -> tuple[RunOptions, Any, BenchmarkOptions, str]:
     name = algorithm_name(arguments, str(__doc__))
-    env_id = RunOptions.env
-    if "--env" in arguments[:-1]:
-        env_id = arguments[arguments.index("--env") + 1]
-    row = {**defaults(name, env_id), "seeds": 1}
+    row = {**defaults(name, environment_id(arguments)), "seeds": 1}
     options = parse_options(
         arguments, row, BenchmarkOptions(), program="benchmark.py", description=str(__doc__)
     )

@@ -1,5 +1,6 @@
 """What the command lines share: the name of an algorithm, then the options of a run and of it."""
 
+import argparse
 import dataclasses
 from typing import Any
 
@@ -24,6 +25,13 @@ def algorithm_name(arguments: list[str], description: str) -> str:
             f"The first argument must be an algorithm ({', '.join(ALGORITHMS)}): {name!r}."
         )
     return name
+
+
+def environment_id(arguments: list[str]) -> str:
+    """What `--env` says: defaults of the other options depend on it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--env", default=RunOptions.env)
+    return parser.parse_known_args(arguments)[0].env
 
 
 def parse_options(

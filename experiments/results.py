@@ -20,25 +20,34 @@ from purejaxpg.types import PyTree
 Arrays = dict[str, np.ndarray]
 
 
-def claim(folder: Path, *, overwrite: bool) -> None:
+def claim(
+    folder: Path, *, overwrite: bool, program: str = "train.py", mark: str = "chunks"
+) -> None:
     """Make a new folder of results; one that exists is refused, or emptied when told to.
+
+    Args:
+      mark: what only this program's config.json has.
 
     Raises:
       FileExistsError: it exists and is not to be overwritten, or holds anything but results.
     """
-    if folder.exists():
+    if folder.exists() and any(folder.iterdir()):  # empty where a program was killed early
         if not overwrite:
             raise FileExistsError(
                 f"{folder} exists: choose another --name, go on with --resume, or --overwrite it."
             )
-        if not (folder / "config.json").is_file() or "chunks" not in read_config(folder):
-            raise FileExistsError(f"{folder} holds no results of train.py; it is left alone.")
+        if not (folder / "config.json").is_file() or mark not in read_config(folder):
+            raise FileExistsError(f"{folder} holds no results of {program}; it is left alone.")
         shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    _write(path, lambda temporary: temporary.write_text(text))
 
 
 def write_json(path: Path, content: Any) -> None:
-    _write(path, lambda temporary: temporary.write_text(json.dumps(content, indent=2) + "\n"))
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -71,13 +80,15 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
     _write(path, write)
 
 
-def read_arrays(path: Path) -> Arrays:
-    """Raises FileNotFoundError or ValueError, one sentence each."""
+def read_arrays(path: Path, names: list[str] | None = None) -> Arrays:
+    """All arrays of a file, or those named. Raises FileNotFoundError or ValueError, one sentence each."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no {path}.")
     try:
         with path.open("rb") as file, np.load(file) as arrays:
-            return dict(arrays)
+            return {name: arrays[name] for name in names or arrays}
+    except KeyError as error:
+        raise ValueError(f"{path} is of another program: {error.args[0]}.") from None
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged: {error}.") from None
 

@@ -37,6 +37,19 @@ class Run:
         options = dataclasses.asdict(self.options) | dataclasses.asdict(self.algorithm_options)
         return json.loads(json.dumps({"algorithm": self.name, **options}))
 
+    def options_with(self, values: dict[str, Any]) -> tuple[RunOptions, Any]:
+        """Options of the run and of the algorithm with other values of some."""
+        parts = (self.options, self.algorithm_options)
+        return tuple(  # type: ignore[return-value]
+            dataclasses.replace(part, **{k: v for k, v in values.items() if hasattr(part, k)})
+            for part in parts
+        )
+
+    def algorithm_with(self, values: dict[str, Any]) -> Algorithm:
+        """The algorithm with other values of real-valued options, which may be traced."""
+        options, algorithm_options = self.options_with(values)
+        return ALGORITHMS[self.name][1](algorithm_options, options, self.env, self.env_params)
+
     def initial_state(self, key: jax.Array) -> PyTree:
         """The state in which the seed with this key begins."""
         return train(key, self.algorithm, self.env_params, num_updates=0)[0]

@@ -21,6 +21,7 @@ from hostloop import History, Outcome, restore_training, run_training
 from options import RunOptions
 from results import claim, read_config, write_json
 from runs import Run, make_run
+from scores import as_worst, has_diverged
 
 from purejaxpg import plotting, statistics
 from purejaxpg.types import PyTree
@@ -105,15 +106,9 @@ def report(run: Run, folder: Path, outcome: Outcome) -> None:
     """Write summary.json and the learning curve, and print the table."""
     returns = outcome.evaluations["returns"].astype(np.float64).mean(axis=-1)  # [seeds, times]
     times = outcome.evaluations["update"][0]
-    # Once a metric is not finite, the seed has diverged, whatever the return of its broken policy.
-    broken = ~np.all([np.isfinite(values) for values in outcome.metrics.values()], axis=0)
-    broken_before = [broken[:, :time].any(axis=1) for time in times]
-    diverged = ~np.isfinite(returns) | np.stack(broken_before, axis=1)
-    finite = returns[~diverged]
-    scores = returns
-    if diverged.any():
-        worst = finite.min() if finite.size else 0.0
-        scores = statistics.replace_diverged(np.where(diverged, np.nan, returns), worst)
+    broken = np.pad(has_diverged(outcome.metrics), ((0, 0), (1, 0)))  # nothing has at update 0
+    diverged = ~np.isfinite(returns) | broken[:, times]
+    scores = as_worst(returns, diverged)
     steps = times * run.options.steps_per_update
     final = scores[:, -1]
     summary: dict[str, Any] = {

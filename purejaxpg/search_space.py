@@ -28,13 +28,13 @@ def listed(rows: Sequence[Mapping[str, float]]) -> Table:
     """Configurations as they are given, one mapping from names to values each.
 
     Raises:
-      ValueError: there are none, or not all have the same names.
+      ValueError: there are none, not all have the same names, or a value is no finite float32.
     """
     if not rows or not rows[0] or any(set(row) != set(rows[0]) for row in rows):
         raise ValueError(
             f"Configurations need the same names each, at least one, found {[[*row] for row in rows]}."
         )
-    return {name: np.array([row[name] for row in rows], np.float32) for name in rows[0]}
+    return {name: _column(name, [row[name] for row in rows]) for name in rows[0]}
 
 
 def random_search(key: jax.Array, num_configurations: int, **quantiles: Quantile) -> Table:
@@ -79,6 +79,16 @@ def choice(*values: float) -> Quantile:
     if not values:
         raise ValueError("choice needs at least one value.")
     return lambda u: jnp.asarray(values)[(u * len(values)).astype(int)]
+
+
+def _column(name: str, values: list[float]) -> NDArray[np.float32]:
+    try:
+        column = np.array(values, np.float64)
+    except (TypeError, ValueError):
+        column = np.full(1, np.nan)
+    if column.ndim != 1 or not (np.abs(column) <= np.finfo(np.float32).max).all():
+        raise ValueError(f"{name} needs finite numbers that fit into float32, not {values}.")
+    return column.astype(np.float32)
 
 
 def _check_range(low: float, high: float) -> None:

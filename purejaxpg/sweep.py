@@ -163,9 +163,7 @@ def _choose(devices: Sequence[Any] | None, number: int) -> tuple[Any, ...]:
 
 
 @lru_cache(maxsize=32)
-def _compile(
-    run: Callable, devices: tuple, donate: tuple[int, ...]
-) -> tuple[Callable, NamedSharding]:
+def _compile(run: Callable, devices: tuple, donate: tuple[int, ...]) -> tuple[Any, NamedSharding]:
     mesh = Mesh(np.asarray(devices), ("rows",), axis_types=(AxisType.Auto,))
     spec = PartitionSpec("rows")
     # Carries of scans that start as constants do not vary over devices at first: no such check.
