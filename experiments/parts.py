@@ -61,7 +61,7 @@ def read_columns(folder: Path, names: list[str] | None = None) -> Arrays:
     Raises:
       FileNotFoundError, ValueError: there are no results, or a file is damaged.
     """
-    paths = sorted((folder / "parts").glob("*.npz"))
+    paths = sorted((folder / "parts").glob("[0-9]*.npz"))  # none that a kill left unfinished
     if not paths:
         raise FileNotFoundError(f"{folder} holds no results of a sweep yet.")
     parts = [read_arrays(path, names) for path in paths]

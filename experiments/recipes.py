@@ -55,6 +55,14 @@ def build_algorithm(
     return build(env)
 
 
+def build_gymnax_env(options: RunOptions) -> Any:
+    """gymnax's own environment of a run, for its visualizer."""
+    import gymnax
+
+    kwargs = {name: _literal(value) for name, value in options.env_kwargs.items()}
+    return gymnax.make(options.env, **kwargs)[0]
+
+
 def build_ppo(options: PPOOptions, run: RunOptions, env: Env, action_space: Space) -> Algorithm:
     clip_eps = options.clip_eps
     return pg.ppo(

@@ -43,7 +43,7 @@ def claim(
 
 
 def write_text(path: Path, text: str) -> None:
-    _write(path, lambda temporary: temporary.write_text(text))
+    write_whole(path, lambda temporary: temporary.write_text(text))
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -77,7 +77,7 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
         with temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
-    _write(path, write)
+    write_whole(path, write)
 
 
 def read_arrays(path: Path, names: list[str] | None = None) -> Arrays:
@@ -118,7 +118,8 @@ def _checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in (folder / "checkpoints").glob("*") if path.name.isdigit())
 
 
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` make a file beside its place, and move it there."""
+    temporary = path.with_name(f".tmp-{path.name}")
     write(temporary)
     os.replace(temporary, path)

@@ -203,12 +203,13 @@ def test_a_resumed_sweep_computes_what_is_missing(finished, tmp_path, capsys):
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     parts = tmp_path / "results" / "tiny" / "parts"
     (parts / "000-0000008.npz").unlink()
-    (parts / ".000-0000008.npz.tmp").write_bytes(b"half")  # what a kill may leave
+    (parts / ".tmp-000-0000008.npz").write_bytes(b"half")  # what a kill may leave
+    assert len(table(tmp_path)["seed"]) == 14 * UPDATES  # the half of a file is not read
     assert sweep.main(arguments(tmp_path, "--resume")) == 0
     one, two = table(tmp_path), table(finished)
     # The processes of these tests and this one compile with other options: not bit by bit.
     np.testing.assert_allclose(one["value_loss"], two["value_loss"], rtol=1e-3)
-    assert not (parts / ".000-0000008.npz.tmp").exists()
+    assert not (parts / ".tmp-000-0000008.npz").exists()
 
 
 def test_what_does_not_fit_the_folder_is_refused(finished, tmp_path, capsys):

@@ -1,0 +1,155 @@
+"""Play one episode with a trained policy and write it as an animation.
+
+    python experiments/render.py results/ppo-Breakout-MinAtar --seed 2 --output breakout.gif
+
+takes one seed out of a folder that train.py wrote (or that evaluate.py saved). Classic control needs the
+extra `visualize` (pygame); no display is needed.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import runtime  # noqa: F401  # isort: skip  # before JAX: it sets XLA up
+import jax
+import numpy as np
+import tyro
+from evaluate import Trained, load, take
+from recipes import build_env, build_gymnax_env
+from results import write_whole
+
+from purejaxpg.rollout import begin, unroll
+from purejaxpg.types import Env, PyTree
+
+CLASSIC = ("Acrobot-v1", "CartPole-v1", "Pendulum-v1", "MountainCar-v0", "MountainCarContinuous-v0")
+OTHERS = (
+    *("Asterix-MinAtar", "Breakout-MinAtar", "Freeway-MinAtar", "Seaquest-MinAtar"),
+    *("SpaceInvaders-MinAtar", "Catch-bsuite", "Pong-misc", "PointRobot-misc", "MetaMaze-misc"),
+    "FourRooms-misc",
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    folder: tyro.conf.Positional[Path]
+    """Folder of results, or of a policy that evaluate.py saved."""
+    output: Path
+    """New GIF file."""
+    seed: int | None = None
+    """Seed, as numbered in training; the first if not given."""
+    deterministic: bool = False
+    """Take the mode of the policy instead of its samples."""
+    key: int = 0
+    """Number of the random key of the episode."""
+    max_steps: int = 500
+    """Stop an episode that is longer."""
+
+
+class Episode(NamedTuple):
+    """Simulator states `[steps + 1, ...]` from the first to the last, rewards `[steps]`."""
+
+    states: PyTree
+    reward: np.ndarray
+
+
+def main(arguments: list[str]) -> int:
+    options = tyro.cli(Options, args=arguments, prog="render.py", description=__doc__)
+    try:
+        check(options)
+        trained = load(options.folder)
+        trained = take(trained, trained.seeds[0] if options.seed is None else options.seed)
+        check_environment(trained.run.options.env)
+    except (ValueError, TypeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    episode = play(trained, options)
+    animate(trained, episode, options.output)
+    print(
+        f"seed {trained.seeds[0]}, {len(episode.reward)} steps, return {episode.reward.sum():.1f}: "
+        f"{options.output}"
+    )
+    return 0
+
+
+def check(options: Options) -> None:
+    if options.output.suffix != ".gif":
+        raise ValueError(f"--output must be a .gif file, not {options.output}.")
+    if options.output.exists():
+        raise FileExistsError(f"{options.output} exists: choose another --output.")
+    if options.max_steps < 1:
+        raise ValueError(f"--max-steps must be at least 1, not {options.max_steps}.")
+
+
+def check_environment(env_id: str) -> None:
+    if env_id not in CLASSIC + OTHERS:
+        raise ValueError(f"gymnax cannot draw {env_id}, only {', '.join(CLASSIC + OTHERS)}.")
+    if env_id in CLASSIC and find_spec("pygame") is None:
+        raise ValueError(f"To draw {env_id} install the extra: pip install -e .[visualize].")
+
+
+def play(trained: Trained, options: Options) -> Episode:
+    """The first episode of a fresh environment, or its first `max_steps`."""
+    run = trained.run
+    plain, env_params = build_env(run.options)
+    env = with_states(plain)
+    state = jax.tree.map(lambda x: x[0], trained.state)
+
+    def act(key, memory, obs, start):
+        return run.algorithm.act(
+            key, state, memory, obs, start,
+            deterministic=options.deterministic, env_params=env_params,
+        )  # fmt: skip
+
+    @jax.jit
+    def steps(key):
+        begin_key, play_key = jax.random.split(key)
+        memory = run.algorithm.initial_memory(1)
+        loop = begin(begin_key, env, env_params, memory, num_envs=1)
+        return unroll(play_key, env, env_params, act, loop, num_steps=options.max_steps)[1]
+
+    key = jax.random.fold_in(jax.random.key(options.key), trained.seeds[0])
+    seen = jax.tree.map(lambda x: np.asarray(x)[:, 0], steps(key))
+    done = seen.terminated | seen.truncated
+    length = int(np.argmax(done)) + 1 if done.any() else options.max_steps
+    states = jax.tree.map(
+        lambda before, after: np.concatenate([before[:length], after[length - 1 : length]]),
+        seen.info["before"],
+        seen.info["after"],
+    )
+    return Episode(states, seen.reward[:length])
+
+
+def with_states(env: Env) -> Env:
+    """Put the simulator's states before and after each step into `info`."""
+
+    def step(key, state, action, params):
+        obs, new, reward, terminated, truncated, info = env.step(key, state, action, params)
+        info = {**info, "before": state.env_state, "after": new.env_state}
+        return obs, new, reward, terminated, truncated, info
+
+    return env._replace(step=step)
+
+
+def animate(trained: Trained, episode: Episode, output: Path) -> None:
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from gymnax.visualize import Visualizer
+
+    _, env_params = build_env(trained.run.options)
+    states = [
+        jax.tree.map(lambda x, i=i: x[i], episode.states) for i in range(len(episode.reward) + 1)
+    ]
+    returns = np.concatenate([[0.0], np.cumsum(episode.reward)])
+    env: Any = build_gymnax_env(trained.run.options)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    visualizer = Visualizer(env, env_params, states, returns)
+    write_whole(output, lambda temporary: visualizer.animate(str(temporary)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
