@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from runs import Run
 from tqdm import tqdm
 
 from purejaxpg.sweep import distribute
+from purejaxpg.trackers import Tracker
 from purejaxpg.train import evaluate, evaluation_key, train
 from purejaxpg.types import Algorithm, PyTree
 
@@ -79,18 +80,29 @@ def restore_training(run: Run, folder: Path) -> tuple[PyTree, History]:
     return state, History.read(folder, int(np.max(state.update)))
 
 
-def run_training(run: Run, folder: Path, restored: tuple[PyTree, History] | None) -> Outcome:
+def run_training(
+    run: Run,
+    folder: Path,
+    restored: tuple[PyTree, History] | None,
+    tracker: Tracker | None = None,
+) -> Outcome:
     """Train to the end or to Ctrl-C; either way a checkpoint and the files are there afterwards.
 
     Args:
       restored: where to go on, from `restore_training`; None begins.
+      tracker: what is also told of metrics and evaluations, at their environment steps per seed.
     """
-    with _stop_on_interrupt() as stop:
-        return _run_training(run, folder, restored, stop)
+    tracker = tracker or Tracker(lambda step, metrics: None, lambda: None)
+    with _stop_on_interrupt() as stop, closing(tracker):
+        return _run_training(run, folder, restored, tracker, stop)
 
 
 def _run_training(
-    run: Run, folder: Path, restored: tuple[PyTree, History] | None, stop: list[int]
+    run: Run,
+    folder: Path,
+    restored: tuple[PyTree, History] | None,
+    tracker: Tracker,
+    stop: list[int],
 ) -> Outcome:
     keys, options = run.keys(), run.options
 
@@ -109,6 +121,7 @@ def _run_training(
     if restored is None:
         state, history = distribute(run.initial_state)(keys), History([], [])
         history.append_evaluation(0, test(keys, state))
+        _track_evaluation(tracker, run, history)
     else:
         state, history = restored
     update = int(np.max(state.update))
@@ -129,8 +142,10 @@ def _run_training(
             history.seconds += time.monotonic() - began
             update = end
             history.append_metrics(metrics)
+            _track_metrics(tracker, run, history, update)
             if update in evaluate_at:
                 history.append_evaluation(update, test(keys, state))
+                _track_evaluation(tracker, run, history)
             stopping = bool(
                 stop
             )  # looked at once: a stop between here and the end is for the next turn
@@ -152,6 +167,20 @@ def _continue(algorithm: Algorithm, env_params: PyTree, num_updates: int):
         return train(key, algorithm, env_params, num_updates=num_updates, state=state)
 
     return program
+
+
+def _track_metrics(tracker: Tracker, run: Run, history: History, update: int) -> None:
+    newest = history.metrics[-1]
+    length = next(iter(newest.values())).shape[1]
+    for i in range(length):
+        step = (update - length + 1 + i) * run.options.steps_per_update
+        tracker.log(step, {name: values[:, i] for name, values in newest.items()})
+
+
+def _track_evaluation(tracker: Tracker, run: Run, history: History) -> None:
+    newest = history.evaluations[-1]
+    step = int(newest["update"].item()) * run.options.steps_per_update
+    tracker.log(step, {"eval_return": newest["returns"][:, 0].mean(axis=-1)})
 
 
 def _join(parts: list[Arrays]) -> Arrays:

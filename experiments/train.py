@@ -10,8 +10,9 @@ import argparse
 import dataclasses
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import runtime  # isort: skip  # before JAX: it sets XLA up
 import numpy as np
@@ -23,7 +24,8 @@ from results import claim, read_config, write_json
 from runs import Run, make_run
 from scores import as_worst, has_diverged
 
-from purejaxpg import plotting, statistics
+from purejaxpg import plotting, statistics, trackers
+from purejaxpg.trackers import Tracker
 from purejaxpg.types import PyTree
 
 
@@ -37,16 +39,18 @@ class FolderOptions:
     """Go on from the checkpoint in the folder, with the options it was begun with."""
     overwrite: bool = False
     """Empty the folder first."""
+    tracker: Literal["none", "tensorboard", "wandb"] = "none"
+    """Write metrics for TensorBoard or Weights & Biases (offline) too, one run per seed."""
 
 
 def main(arguments: list[str]) -> int:
     try:
-        run, folder, restored = prepare(arguments)
+        run, folder, restored, tracker = prepare(arguments)
     except (ValueError, TypeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        outcome = run_training(run, folder, restored)
+        outcome = run_training(run, folder, restored, tracker)
     except KeyboardInterrupt:  # the second one: the first stops the run in order
         print("Interrupted; --resume goes on from the newest checkpoint.", file=sys.stderr)
         return 130
@@ -57,16 +61,34 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def prepare(arguments: list[str]) -> tuple[Run, Path, tuple[PyTree, History] | None]:
-    """The checked run that a command line asks for, its folder, and where it is to be gone on with."""
+def prepare(
+    arguments: list[str],
+) -> tuple[Run, Path, tuple[PyTree, History] | None, Tracker | None]:
+    """The checked run of a command line, its folder, where it is to be gone on with, and its tracker."""
     run, options = parse(arguments)
     folder = options.output / (options.name or f"{run.name}-{run.options.env}")
+    restored = None
     if options.resume:
-        return run, folder, restore_training(run, folder)
-    claim(folder, overwrite=options.overwrite)
-    config = {"config": run.config(), "chunks": run.chunks(), "versions": runtime.describe()}
-    write_json(folder / "config.json", config)
-    return run, folder, None
+        restored = restore_training(run, folder)
+    else:
+        claim(folder, overwrite=options.overwrite)
+        config = {"config": run.config(), "chunks": run.chunks(), "versions": runtime.describe()}
+        write_json(folder / "config.json", config)
+    return run, folder, restored, make_tracker(options.tracker, run, folder, restored)
+
+
+def make_tracker(
+    name: str, run: Run, folder: Path, restored: tuple[PyTree, History] | None
+) -> Tracker | None:
+    seeds = range(run.options.seed, run.options.seed + run.options.seeds)
+    if name == "tensorboard":
+        update = 0 if restored is None else int(np.max(restored[0].update)) + 1
+        first = update * run.options.steps_per_update
+        path = folder / "tensorboard"
+        return trackers.tensorboard(path, seeds, config=run.config(), first_step=first)
+    if name == "wandb":
+        return trackers.wandb_offline(folder, seeds, config=run.config(), group=folder.name)
+    return None
 
 
 def parse(arguments: list[str]) -> tuple[Run, FolderOptions]:
@@ -88,6 +110,10 @@ def parse(arguments: list[str]) -> tuple[Run, FolderOptions]:
     options = parse_options(
         arguments, row, FolderOptions(), program="train.py", description=str(__doc__)
     )
+    package = {"tensorboard": "tensorboardX", "wandb": "wandb"}.get(options.own.tracker)
+    if package is not None and find_spec(package) is None:
+        extra = f"pip install -e .[{options.own.tracker}]"
+        raise ValueError(f"--tracker {options.own.tracker} needs an extra: {extra}.")
     if options.own.resume and options.own.overwrite:
         raise ValueError("--resume goes on with a folder and --overwrite empties it: choose one.")
     dicts = {key: getattr(options.run, key) or value for key, value in dicts.items()}

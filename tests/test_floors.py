@@ -33,6 +33,7 @@ FLOORS = {
         "sweep_plots",
         "comparison_plots",
         "checkpoint",
+        "trackers",
     ],
     6: ["__init__"],
 }
@@ -120,7 +121,7 @@ def test_import_is_light():
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert "purejaxpg" in loaded
-    heavy = {"gymnax", "matplotlib", "pandas", "orbax", "seaborn", "tyro"}
+    heavy = {"gymnax", "matplotlib", "pandas", "orbax", "seaborn", "tyro", "tensorboardX", "wandb"}
     assert not heavy & set(loaded)
 
 

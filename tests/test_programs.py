@@ -181,7 +181,7 @@ def test_an_existing_folder_is_refused(copied, capsys):
 
 def test_overwrite_empties_a_folder_of_results(copied):
     (copied / "metrics.npz").write_bytes(b"old")
-    _, folder, restored = train.prepare(command(*TINY, "--overwrite", output=copied.parent))
+    _, folder, restored, _ = train.prepare(command(*TINY, "--overwrite", output=copied.parent))
     assert folder == copied and restored is None
     assert [path.name for path in copied.iterdir()] == ["config.json"]
 
@@ -331,7 +331,7 @@ def test_resume_refuses_changed_options_by_name(copied, capsys):
 
 def test_resume_repeats_and_keeps_options_that_are_dicts(tmp_path):
     given = ("--env-params", "length", "0.7")
-    first, _, _ = train.prepare(command(*TINY, *given, output=tmp_path))
+    first, *_ = train.prepare(command(*TINY, *given, output=tmp_path))
     for again in ((), given):
         run, _ = train.parse(command("--resume", *again, output=tmp_path))
         assert run.config() == first.config()
