@@ -1,5 +1,9 @@
 """Checkpoints of any pytree of arrays, typed keys included, by orbax (imported when used)."""
 
+import json
+import os
+import shutil
+import zlib
 from pathlib import Path
 
 import jax
@@ -9,6 +13,7 @@ from purejaxpg.types import PyTree
 FORMAT = 1
 """The number written into every checkpoint; raised when what is stored changes its meaning."""
 _FORMAT_KEY = "purejaxpg_format"
+_CHECKSUMS = "checksums.json"
 
 
 def save(path: str | Path, tree: PyTree) -> None:
@@ -22,9 +27,13 @@ def save(path: str | Path, tree: PyTree) -> None:
     path = Path(path).absolute()
     if path.exists():
         raise FileExistsError(f"{path} exists; a checkpoint is never overwritten.")
+    unfinished = path.with_name(f".saving-{path.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
     with StandardCheckpointer() as checkpointer:
-        checkpointer.save(path, tree, custom_metadata={_FORMAT_KEY: FORMAT})
+        checkpointer.save(unfinished, tree, custom_metadata={_FORMAT_KEY: FORMAT})
         checkpointer.wait_until_finished()
+    (unfinished / _CHECKSUMS).write_text(json.dumps(_checksums(unfinished)))
+    os.rename(unfinished, path)
 
 
 def restore(path: str | Path, like: PyTree) -> PyTree:
@@ -42,6 +51,7 @@ def restore(path: str | Path, like: PyTree) -> PyTree:
     path = Path(path).absolute()
     if not path.is_dir():
         raise FileNotFoundError(f"There is no checkpoint at {path}.")
+    _check_files(path)
     with StandardCheckpointer() as checkpointer:
         try:
             metadata = checkpointer.metadata(path).custom_metadata or {}
@@ -62,12 +72,35 @@ def restore(path: str | Path, like: PyTree) -> PyTree:
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like
         )
         try:
-            return checkpointer.restore(path, target)
-        except (ValueError, FileNotFoundError) as error:
+            restored = checkpointer.restore(path, target)
+        except Exception as error:  # orbax raises bare ones where data cannot be read
             raise ValueError(
                 f"{path} is damaged or not a checkpoint of this algorithm and these networks: "
                 f"{_first_line(error)}"
             ) from error
+    if any(x.dtype != y.dtype for x, y in zip(jax.tree.leaves(restored), jax.tree.leaves(like))):
+        raise ValueError(f"{path} is damaged: its types are not those that it was saved with.")
+    return restored
+
+
+def _checksums(path: Path) -> dict[str, int]:
+    """Every file below `path` and the CRC-32 of its content."""
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and file.name != _CHECKSUMS]
+    return {str(file.relative_to(path)): zlib.crc32(file.read_bytes()) for file in files}
+
+
+def _check_files(path: Path) -> None:
+    """Find damage before orbax does: its threads report what they meet at length."""
+    file = path / _CHECKSUMS
+    if not file.is_file():
+        return  # foreign, or of before there were checksums
+    try:
+        stated = json.loads(file.read_text())
+    except ValueError:
+        raise ValueError(f"{path} is damaged: {_CHECKSUMS} cannot be read.") from None
+    found = _checksums(path)
+    if damaged := sorted(name for name in stated if found.get(name) != stated[name]):
+        raise ValueError(f"{path} is damaged: {', '.join(damaged)} changed or missing.")
 
 
 def _first_line(error: Exception) -> str:

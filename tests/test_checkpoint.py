@@ -1,6 +1,6 @@
 """What is written comes back bit by bit; what is not ours, or is damaged, is refused in a sentence."""
 
-import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -77,11 +77,48 @@ def test_another_format_is_refused(tmp_path, monkeypatch):
         checkpoint.restore(tmp_path / "x", {"a": jnp.ones(2)})
 
 
-@pytest.mark.parametrize("name", ["_METADATA", "_CHECKPOINT_METADATA"])
-def test_a_truncated_file_is_refused(tmp_path, name):
-    checkpoint.save(tmp_path / "x", {"a": jnp.ones(2)})
-    file = tmp_path / "x" / name
-    json.loads(file.read_text())
-    file.write_text(file.read_text()[:20])
-    with pytest.raises(ValueError, match="damaged"):
+DAMAGE = {
+    "half": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+    "empty": lambda file: file.write_bytes(b""),
+    "gone": lambda file: file.unlink(),
+    "other": lambda file: file.write_bytes(bytes(x ^ 255 for x in file.read_bytes())),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_no_damage_to_any_file_goes_unnoticed(damage, tmp_path):
+    tree = {"a": jnp.arange(3000.0), "key": jax.random.key(1), "n": jnp.int32(4)}
+    checkpoint.save(tmp_path / "x", tree)
+    files = [p.relative_to(tmp_path / "x") for p in (tmp_path / "x").rglob("*") if p.is_file()]
+    assert len(files) > 8
+    for i, file in enumerate(files):
+        copy = shutil.copytree(tmp_path / "x", tmp_path / str(i))
+        DAMAGE[damage](copy / file)
+        if damage == "gone" and file.name == "checksums.json":  # one of before there were any
+            assert_trees_equal(checkpoint.restore(copy, tree)["a"], tree["a"])
+            continue
+        with pytest.raises(ValueError, match="is damaged") as error:
+            checkpoint.restore(copy, tree)
+        assert str(copy) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_keys_that_come_back_as_numbers_are_refused(tmp_path):
+    tree = {"key": jax.random.key(1)}
+    checkpoint.save(tmp_path / "x", tree)
+    (tmp_path / "x" / "checksums.json").unlink()
+    shutil.rmtree(tmp_path / "x" / "array_metadatas")  # without it orbax does not know of keys
+    with pytest.raises(ValueError, match="is damaged: its types"):
+        checkpoint.restore(tmp_path / "x", tree)
+
+
+def test_an_unfinished_save_is_no_checkpoint_and_in_nobodys_way(tmp_path, monkeypatch):
+    def die(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "_checksums", die)
+        checkpoint.save(tmp_path / "x", {"a": jnp.ones(2)})
+    with pytest.raises(FileNotFoundError):
         checkpoint.restore(tmp_path / "x", {"a": jnp.ones(2)})
+    checkpoint.save(tmp_path / "x", {"a": jnp.ones(2)})
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
