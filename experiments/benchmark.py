@@ -4,7 +4,8 @@
 
 Compilation is timed apart from steady state. Each figure is the median of the repeats, with the fastest
 and the slowest beside it. `environment` steps with random actions, `rollout` with the policy, `update` is
-one update of all seeds, rollout included, and `training` is many updates in one program.
+one update of all seeds, rollout included, and `training` is many updates in one program. With
+`--against-vmap` training is timed in turns with the same seeds by plain `jax.vmap` on one device.
 """
 
 import dataclasses
@@ -39,6 +40,8 @@ class BenchmarkOptions:
     """Timed calls of each part, after one that is not timed."""
     updates: int = 20
     """Updates of the whole training."""
+    against_vmap: bool = False
+    """Time training by plain jax.vmap as well."""
     output: Path | None = None
     """JSON file to write the figures to."""
 
@@ -68,9 +71,16 @@ def main(arguments: list[str]) -> int:
         figure = measure(program, (keys, state) if needs_state else (keys,), options.repeats)
         figure["steps_per_second"] = steps * updates / figure["median_seconds"]
         figures[part] = figure
-        print(f"{part:14}{figure['compile_seconds']:10.2f}{1e3 * figure['median_seconds']:11.2f}"
-              f"{1e3 * figure['min_seconds']:10.2f}{1e3 * figure['max_seconds']:10.2f}"
-              f"{figure['steps_per_second']:13,.0f}")  # fmt: skip
+        show(part, figure)
+    ratio = None
+    if options.against_vmap:
+        ratio = compare(programs["training"][0], keys, state, options.repeats, figures)
+        for part in ("sharded", "plain vmap"):
+            figures[part]["steps_per_second"] = (
+                steps * options.updates / figures[part]["median_seconds"]
+            )
+            show(part, figures[part])
+        print(f"sharded is {ratio:.2f} times as fast as plain vmap")
     peak = peak_memory()
     print(f"peak memory {peak / 2**20:,.0f} MiB")
     if options.output is not None:
@@ -81,6 +91,7 @@ def main(arguments: list[str]) -> int:
             "updates": options.updates,
             "repeats": options.repeats,
             "figures": figures,
+            "times_as_fast_as_vmap": ratio,
             "peak_memory_bytes": peak,
             "versions": runtime.describe(),
         }
@@ -152,22 +163,47 @@ def digest(tree: PyTree) -> jax.Array:
     return sum((jnp.sum(leaf).astype(jnp.float32) for leaf in jax.tree.leaves(tree)), jnp.zeros(()))
 
 
+def show(part: str, figure: dict[str, float]) -> None:
+    print(f"{part:14}{figure['compile_seconds']:10.2f}{1e3 * figure['median_seconds']:11.2f}"
+          f"{1e3 * figure['min_seconds']:10.2f}{1e3 * figure['max_seconds']:10.2f}"
+          f"{figure['steps_per_second']:13,.0f}")  # fmt: skip
+
+
 def measure(program: Callable, arguments: tuple, repeats: int) -> dict[str, float]:
     call = distribute(program)
+    first, *rest = (seconds(call, arguments) for _ in range(1 + repeats))
+    return summary(first, rest)
+
+
+def compare(
+    program: Callable, keys: jax.Array, state: PyTree, repeats: int, figures: dict[str, Any]
+) -> float:
+    """Time a program over devices and by plain vmap on one, in turns. Returns how many times as fast."""
+    one = jax.device_put((keys, state), jax.devices()[0])
+    ways: dict[str, tuple[Callable, tuple]] = {
+        "sharded": (distribute(program), (keys, state)),
+        "plain vmap": (jax.jit(jax.vmap(program)), one),
+    }
+    taken = [{name: seconds(*way) for name, way in ways.items()} for _ in range(1 + repeats)]
+    for name in ways:
+        first, *rest = (turn[name] for turn in taken)
+        figures[name] = summary(first, rest)
+    return figures["plain vmap"]["median_seconds"] / figures["sharded"]["median_seconds"]
+
+
+def seconds(call: Callable, arguments: tuple) -> float:
     began = time.perf_counter()
     jax.block_until_ready(call(*arguments))
-    first = time.perf_counter() - began
-    seconds = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        jax.block_until_ready(call(*arguments))
-        seconds.append(time.perf_counter() - began)
-    median = float(np.median(seconds))
+    return time.perf_counter() - began
+
+
+def summary(first: float, rest: list[float]) -> dict[str, float]:
+    median = float(np.median(rest))
     return {
         "compile_seconds": max(0.0, first - median),
         "median_seconds": median,
-        "min_seconds": min(seconds),
-        "max_seconds": max(seconds),
+        "min_seconds": min(rest),
+        "max_seconds": max(rest),
     }
 
 

@@ -126,8 +126,9 @@ def draw(
     pictures = {}
 
     def save(name: str, caption: str, function: Any, *arguments: Any, **options: Any) -> None:
+        figure = function(*arguments, **options, title=env)
         for suffix in (".png", ".pdf"):
-            function(*arguments, **options, title=env, path=folder / (name + suffix))
+            plotting.finish(figure, folder / (name + suffix))
         pictures[name] = caption
 
     few = (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import report
 from parts import part_path, write_part
-from results import write_json
+from results import write_arrays, write_json
 
 CONFIGURATIONS = [
     {"hidden_sizes": sizes, "learning_rate": rate, "clip_eps": clip}
@@ -90,6 +90,37 @@ def test_two_hyperparameters_make_a_heat_map(tmp_path):
     write_json(tmp_path / "sweep" / "config.json", content)
     assert report.main([str(tmp_path / "sweep"), "--output", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "heat_map.png").exists()
+
+
+def make_run(folder: Path, algorithm: str, level: float) -> Path:
+    """A folder as train.py writes it: 3 seeds, evaluated at the updates 0 and 2, the last seed broken."""
+    folder.mkdir()
+    config = {"algorithm": algorithm, "env": "CartPole-v1", "num_envs": 2, "num_steps": 8}
+    write_json(folder / "config.json", {"config": config, "chunks": [2]})
+    loss = np.array([[1, 1], [1, 1], [1, np.nan]], np.float32)
+    write_arrays(folder / "metrics.npz", {"kl": loss, "seconds": np.array(1.0)})
+    returns = level + np.array([[0, 100], [1, 101], [2, 102]])
+    episodes = np.repeat(returns[..., None], 4, axis=-1).astype(np.float32)
+    arrays = {"update": np.array([[0, 2]]), "returns": episodes}
+    write_arrays(folder / "evaluations.npz", arrays)
+    return folder
+
+
+def test_runs_are_compared_side_by_side(tmp_path):
+    runs = [make_run(tmp_path / name, name, level) for name, level in (("ppo", 10), ("trpo", 50))]
+    output = tmp_path / "comparison"
+    assert report.main([*map(str, runs), "--output", str(output)]) == 0
+    names = {path.name for path in output.glob("*.p*")}
+    assert names == {
+        f"{n}.{s}" for n in ("learning_curves", "profiles", "aggregates") for s in ("png", "pdf")
+    }
+    page = (output / "report.html").read_text()
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in page.split("</tr>")[1:-1]]
+    # Seeds, diverged, IQM of three seeds (their mean), interval, mean, min, max; the worst of all is 10.
+    assert [row[:4] for row in rows] == [["trpo", "3", "1", "103.67"], ["ppo", "3", "1", "77.00"]]
+    assert [row[-2:] for row in rows] == [["10.00", "151.00"], ["10.00", "111.00"]]
+    load = report.load(runs[0])
+    np.testing.assert_array_equal(load.curves[0].steps, [0, 32])
 
 
 def test_incomplete_configurations_wait(tmp_path, capsys):
