@@ -48,7 +48,7 @@ class Run:
     def algorithm_with(self, values: dict[str, Any]) -> Algorithm:
         """The algorithm with other values of real-valued options, which may be traced."""
         options, algorithm_options = self.options_with(values)
-        return ALGORITHMS[self.name][1](algorithm_options, options, self.env, self.env_params)
+        return build_algorithm(self.name, algorithm_options, options, self.env, self.env_params)
 
     def initial_state(self, key: jax.Array) -> PyTree:
         """The state in which the seed with this key begins."""
