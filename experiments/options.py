@@ -41,6 +41,10 @@ class RunOptions:
     """Units of each hidden layer of the mlp."""
     activation: Literal["tanh", "relu"] = "tanh"
     """Activation function of the networks."""
+    memory: Literal["none", "gru", "lstm"] = "none"
+    """Recurrent cell between torso and head of both networks."""
+    memory_size: int = 64
+    """Units of the recurrent cell."""
     evaluations: int = 20
     """How often to evaluate during the run, its end included."""
     eval_episodes: int = 128
@@ -62,7 +66,9 @@ class PPOOptions:
     num_epochs: int = 4
     """Passes over each rollout."""
     num_minibatches: int = 4
-    """Minibatches per pass; divides num_envs * num_steps."""
+    """Minibatches per pass; divides num_envs * num_steps, over sequence_length with a memory."""
+    sequence_length: int | None = None
+    """Steps that gradients of a memory flow back through; whole rollouts if not given."""
     learning_rate: float = 3e-4
     """Initial step size of Adam."""
     anneal_learning_rate: bool = True
@@ -205,6 +211,8 @@ _AT_LEAST_ONE = (
     "fisher_subsample",
     "num_backtracks",
     "hidden_sizes",
+    "memory_size",
+    "sequence_length",
 )
 _POSITIVE = (
     "learning_rate",

@@ -108,7 +108,7 @@ def measure(options: Options, at: Any) -> dict[str, Any]:
             table = values(params, jnp.arange(states)[None])[0]
             target = target_fn(seen, table)
             params, opt_state, _ = fit_value(
-                key, values, optimizer, params, opt_state, seen.obs, target, going_on * 1.0,
+                key, values, optimizer, params, opt_state, (seen.obs,), target, going_on * 1.0,
                 num_epochs=1, num_minibatches=4,
             )  # fmt: skip
             return (params, opt_state), None

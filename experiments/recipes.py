@@ -20,6 +20,11 @@ import purejaxpg as pg
 from purejaxpg.types import Algorithm, Build, Env, PyTree, Space
 
 ACTIVATIONS: dict[str, Callable] = {"tanh": nn.tanh, "relu": nn.relu}
+CELLS: dict[str, Callable[[int], nn.RNNCellBase | None]] = {
+    "none": lambda size: None,
+    "gru": nn.GRUCell,
+    "lstm": nn.OptimizedLSTMCell,
+}
 ACTIONS: dict[str, Callable[[Env], Env]] = {
     "clip": lambda env: env,  # what `make` does
     "rescale": pg.rescale_actions,
@@ -72,6 +77,7 @@ def build_ppo(options: PPOOptions, run: RunOptions, env: Env, action_space: Spac
         **_common(run),
         num_epochs=options.num_epochs,
         num_minibatches=options.num_minibatches,
+        sequence_length=options.sequence_length,
         discount=run.discount,
         gae_lambda=options.gae_lambda,
         clip_eps=pg.linear_decay(clip_eps, run.num_updates)
@@ -186,7 +192,11 @@ def _common(run: RunOptions) -> dict[str, Any]:
 
 def networks(run: RunOptions, action_space: Space) -> tuple[pg.Network, pg.Network]:
     """Policy and value network of a run."""
-    return pg.policy_network(action_space, _torso(run)), pg.value_network(_torso(run))
+    cell = CELLS[run.memory](run.memory_size)
+    return (
+        pg.policy_network(action_space, _torso(run), cell),
+        pg.value_network(_torso(run), cell),
+    )
 
 
 def _adam(

@@ -1,12 +1,12 @@
 """Shuffled epochs of minibatches over any update function."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from purejaxpg.types import PyTree
+from purejaxpg.types import Network, PyTree
 
 
 def shuffled_epochs(
@@ -44,6 +44,16 @@ def shuffled_epochs(
     return carry, jax.vmap(unravel)(metrics)
 
 
+def sequences(data: PyTree, length: int) -> PyTree:
+    """Cut rollouts `[T, B, ...]` into contiguous sequences `[length, T / length * B, ...]`."""
+
+    def cut(x: jax.Array) -> jax.Array:
+        pieces = x.reshape(-1, length, *x.shape[1:])
+        return jnp.swapaxes(pieces, 0, 1).reshape(length, -1, *x.shape[2:])
+
+    return jax.tree.map(cut, data)
+
+
 def check_counts(**counts: int) -> None:
     """Raise ValueError unless each of these arguments is at least 1."""
     if min(counts.values()) < 1:
@@ -55,6 +65,33 @@ def check_divides(number: int, size: int, what: str, *, name: str = "num_minibat
     """Raise ValueError unless so many minibatches divide `size` things evenly. `name` is the argument's."""
     if number < 1 or size % number:
         raise ValueError(f"{name}={number} must be at least 1 and divide {what} = {size} evenly.")
+
+
+def cut_length(
+    networks: Sequence[Network],
+    num_envs: int,
+    num_steps: int,
+    num_minibatches: int,
+    sequence_length: int | None = None,
+    *,
+    name: str = "num_minibatches",
+) -> int:
+    """Steps of the sequences that minibatches of rollouts are made of.
+
+    If not given: 1 for networks without memory, otherwise all steps of a rollout.
+
+    Args:
+      name: that the caller knows `num_minibatches` by.
+
+    Raises:
+      ValueError: sequences do not divide rollouts, or minibatches the sequences, evenly.
+    """
+    remember = jax.tree.leaves([network.initial_memory(1) for network in networks])
+    length = (num_steps if remember else 1) if sequence_length is None else sequence_length
+    check_divides(length, num_steps, "num_steps", name="sequence_length")
+    what = "num_envs * num_steps" + (f" / {length}" if length > 1 else "")
+    check_divides(num_minibatches, num_envs * num_steps // length, what, name=name)
+    return length
 
 
 def permutation(key: jax.Array, size: int) -> jax.Array:

@@ -5,6 +5,7 @@ head, zero biases (Engstrom et al. 2020, arXiv:2005.12729; Andrychowicz et al. 2
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purejaxpg.distributions import categorical, diagonal_gaussian
-from purejaxpg.types import Discrete, Masked, Network, PyTree, Space, split_mask
+from purejaxpg.types import Discrete, Masked, Network, PyTree, Space, on_obs, split_mask
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -57,7 +58,7 @@ class CNN(nn.Module):
 class DiscreteHead(nn.Module):
     """Logits `[N, n]`, and the mask of the actions that are allowed, `[N, n]` or None."""
 
-    torso: nn.Module
+    torso: Callable
     n: int
 
     @nn.compact
@@ -69,7 +70,7 @@ class DiscreteHead(nn.Module):
 class GaussianHead(nn.Module):
     """Mean `[N, d]` and a state-independent log standard deviation, broadcast to `[N, d]`."""
 
-    torso: nn.Module
+    torso: Callable
     size: int
 
     @nn.compact
@@ -82,7 +83,7 @@ class GaussianHead(nn.Module):
 class ValueHead(nn.Module):
     """Values `[N]`."""
 
-    torso: nn.Module
+    torso: Callable
 
     @nn.compact
     def __call__(self, seen: jax.Array | Masked) -> jax.Array:
@@ -90,27 +91,31 @@ class ValueHead(nn.Module):
         return _dense(1, 1.0)(self.torso(obs)).squeeze(-1)
 
 
-def policy_network(action_space: Space, torso: nn.Module | None = None) -> Network:
-    """A feed-forward policy: categorical for a Discrete space, diagonal Gaussian for a Box.
+def policy_network(
+    action_space: Space, torso: nn.Module | None = None, cell: nn.RNNCellBase | None = None
+) -> Network:
+    """A policy: categorical for a Discrete space, diagonal Gaussian for a Box.
 
     Args:
       action_space: `env.action_space(env_params)`. A Box must have one axis.
       torso: any flax module `[N, ...] -> [N, features]`; an `MLP` by default.
+      cell: what remembers, between torso and head: `flax.linen.GRUCell(64)`, for example, or
+        `flax.linen.OptimizedLSTMCell(64)`. Without one the policy is feed-forward.
     """
     torso = MLP() if torso is None else torso
     if isinstance(action_space, Discrete):
-        head = DiscreteHead(torso, action_space.n)
-        return feed_forward(head, lambda output: categorical(*output))
+        discrete = partial(DiscreteHead, n=action_space.n)
+        return _network(torso, cell, discrete, lambda output: categorical(*output))
     if len(action_space.shape) != 1:
         raise ValueError(f"Continuous actions must have one axis, found {action_space.shape}.")
-    return feed_forward(
-        GaussianHead(torso, action_space.shape[0]), lambda output: diagonal_gaussian(*output)
-    )
+    gaussian = partial(GaussianHead, size=action_space.shape[0])
+    return _network(torso, cell, gaussian, lambda output: diagonal_gaussian(*output))
 
 
-def value_network(torso: nn.Module | None = None) -> Network:
-    """A feed-forward value function; its torso is an `MLP` by default."""
-    return feed_forward(ValueHead(MLP() if torso is None else torso), lambda output: output)
+def value_network(torso: nn.Module | None = None, cell: nn.RNNCellBase | None = None) -> Network:
+    """A value function; torso and cell are as in `policy_network`."""
+    torso = MLP() if torso is None else torso
+    return _network(torso, cell, ValueHead, lambda output: output)
 
 
 def zero_value_network() -> Network:
@@ -137,15 +142,73 @@ def feed_forward(module: nn.Module, output_fn: Callable) -> Network:
 
     def apply(params, memory, obs, start):
         output = module.apply(params, _flat(obs))
-        output = jax.tree.map(lambda x: x.reshape(*start.shape, *x.shape[1:]), output)
-        return output_fn(output), memory
+        return output_fn(_unflat(output, jax.tree.leaves(obs)[0].shape[:2])), memory
 
     return Network(init, lambda batch: (), apply)
+
+
+def recurrent(
+    torso: nn.Module, cell: nn.RNNCellBase, head: nn.Module, output_fn: Callable
+) -> Network:
+    """`head(h)` of h, memory = `cell(memory, torso(obs))`, the memory 0 where an episode starts.
+
+    Args:
+      torso: `[N, ...] -> [N, features]`.
+      cell: a recurrent cell of flax, whose memory begins with zeros.
+      head: `[N, features] -> pytree [N, ...]`; like a module of `feed_forward` it gets a `Masked` where the
+        environment forbids actions.
+      output_fn: as in `feed_forward`.
+    """
+
+    def initial_memory(batch):
+        return cell.initialize_carry(jax.random.key(0), (batch, 1))
+
+    def init(key, obs):
+        torso_key, cell_key, head_key = jax.random.split(key, 3)
+        flat = _flat(obs)
+        torso_params = torso.init(torso_key, split_mask(flat)[0])
+        features: jax.Array = torso.apply(torso_params, split_mask(flat)[0])  # type: ignore[assignment]
+        memory = initial_memory(features.shape[0])
+        (_, hidden), cell_params = cell.init_with_output(cell_key, memory, features)
+        head_params = head.init(head_key, on_obs(lambda _: hidden, flat))
+        return {"torso": torso_params, "cell": cell_params, "head": head_params}
+
+    def apply(params, memory, obs, start):
+        flat = _flat(obs)
+        features = _unflat(torso.apply(params["torso"], split_mask(flat)[0]), start.shape)
+        fresh = initial_memory(start.shape[1])
+
+        def step(memory, now):
+            features, start = now
+            memory = jax.tree.map(
+                lambda new, old: jnp.where(start[:, None], new, old), fresh, memory
+            )
+            return cell.apply(params["cell"], memory, features)
+
+        memory, hidden = jax.lax.scan(step, memory, (features, start))
+        output = head.apply(params["head"], on_obs(lambda _: _flat(hidden), flat))
+        return output_fn(_unflat(output, start.shape)), memory
+
+    return Network(init, initial_memory, apply)
+
+
+def _network(
+    torso: nn.Module, cell: nn.RNNCellBase | None, head: Callable, output_fn: Callable
+) -> Network:
+    """`head` makes a module of a torso. Without a cell the torso is part of that module."""
+    if cell is None:
+        return feed_forward(head(torso), output_fn)
+    return recurrent(torso, cell, head(lambda features: features), output_fn)
 
 
 def _flat(x: PyTree) -> PyTree:
     """`[T, B, ...] -> [T * B, ...]`."""
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), x)
+
+
+def _unflat(x: PyTree, leading: tuple[int, ...]) -> PyTree:
+    """`[T * B, ...] -> [T, B, ...]`, `leading` being (T, B)."""
+    return jax.tree.map(lambda x: x.reshape(*leading, *x.shape[1:]), x)
 
 
 def _dense(size: int, gain: float) -> nn.Dense:

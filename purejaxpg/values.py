@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from purejaxpg.losses import value_loss
-from purejaxpg.minibatch import shuffled_epochs
+from purejaxpg.minibatch import sequences, shuffled_epochs
 from purejaxpg.types import PyTree, Transition
 
 
@@ -47,26 +47,54 @@ def state_values(
     return value, flat_value.reshape(num_steps, num_envs)
 
 
+def recurrent_state_values(
+    value_fn: Callable[[PyTree, jax.Array, jax.Array], tuple[jax.Array, PyTree, PyTree]],
+    memory: PyTree,
+    transitions: Transition,
+) -> tuple[tuple[jax.Array, jax.Array], PyTree, PyTree]:
+    """V(obs) and V(next_obs) where V remembers: the second from the memory after obs, of no later step.
+
+    Args:
+      value_fn: `(memory [B'], obs [T', B', ...], start [T', B']) -> (values [T', B'], memory before each
+        step [T', B', ...], memory after all [B'])`.
+      memory: before the rollout, `[B, ...]`.
+
+    Returns:
+      `(value, next_value)`, `[T, B]` each, the memory before each step and that after all.
+    """
+    value, before, after = value_fn(memory, transitions.obs, transitions.start)
+    size = value.size
+    after_each = jax.tree.map(lambda x, last: jnp.concatenate([x[1:], last[None]]), before, after)
+    # Every successor is one more step from a memory of its own: T * B sequences of length 1.
+    flat_memory = jax.tree.map(lambda x: x.reshape(size, *x.shape[2:]), after_each)
+    flat_next_obs = transitions.next_obs.reshape(1, size, *transitions.next_obs.shape[2:])
+    next_value, *_ = value_fn(flat_memory, flat_next_obs, jnp.zeros((1, size), bool))
+    return (value, next_value.reshape(value.shape)), before, after
+
+
 def fit_value(
     key: jax.Array,
-    value_fn: Callable[[PyTree, jax.Array], jax.Array],
+    value_fn: Callable[..., jax.Array],
     optimizer: optax.GradientTransformation,
     params: PyTree,
     opt_state: PyTree,
-    obs: jax.Array,
+    inputs: tuple[PyTree, ...],
     target: jax.Array,
     weight: jax.Array | None = None,
     *,
     num_epochs: int,
     num_minibatches: int,
+    sequence_length: int = 1,
 ) -> tuple[PyTree, PyTree, jax.Array]:
     """Regress V on targets: shuffled epochs on L = mean of weight (V(obs) - target)^2 / 2.
 
     Args:
       key: consumed.
-      value_fn: `(params, obs [1, N, ...]) -> values [1, N]`, without memory.
-      obs, target, weight: `[T, B, ...]`, `[T, B]` and `[T, B]`; weights of 1 if None, 0 leaves a sample out.
-      num_minibatches: must divide T * B.
+      value_fn: `(params, *inputs) -> values`, `[L, N]` where L is `sequence_length`.
+      inputs: observations, and what else V is a function of, `[T, B, ...]` each.
+      target, weight: `[T, B]`; weights of 1 if None, 0 leaves a sample out.
+      num_minibatches: must divide T / L * B.
+      sequence_length: L, of contiguous steps that stay together; it divides T.
 
     Returns:
       New parameters and state of the optimizer, and the mean of L over all minibatches, each as it was
@@ -76,16 +104,16 @@ def fit_value(
 
     def step(carry, batch):
         params, opt_state = carry
-        obs, target, weight = batch
+        inputs, target, weight = batch
 
         def loss_fn(params):
-            return jnp.mean(weight * value_loss(value_fn(params, obs), target))
+            return jnp.mean(weight * value_loss(value_fn(params, *inputs), target))
 
         loss, grads = jax.value_and_grad(loss_fn)(params)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), loss
 
-    data = jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), (obs, target, weight))
+    data = sequences((inputs, target, weight), sequence_length)
     (params, opt_state), losses = shuffled_epochs(
         key, step, (params, opt_state), data, num_epochs=num_epochs, num_minibatches=num_minibatches
     )

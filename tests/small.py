@@ -14,18 +14,19 @@ SIZES = {"num_envs": 4, "num_steps": 8}
 def small(algorithm, optimizers, **defaults):
     """`algorithm` with networks of 8 units, so many times one optimizer, and these defaults.
 
-    Its options: `action_space` where `env` needs other parameters than these, `value`, `optimizer`, and
-    the algorithm's own.
+    Its options: `action_space` where `env` needs other parameters than these, `value`, `cell` for both
+    networks, `optimizer`, and the algorithm's own.
     """
 
     def build(env, env_params, **options):
         torso = pg.MLP((8,))
         space = options.pop("action_space", None) or env.action_space(env_params)
-        value = options.pop("value", None) or pg.value_network(torso)
+        cell = options.pop("cell", None)
+        value = options.pop("value", None) or pg.value_network(torso, cell)
         optimizer = options.pop("optimizer", pg.adam(1e-3))
         options = {**SIZES, **defaults, **options}
         return algorithm(
-            env, pg.policy_network(space, torso), value, *[optimizer] * optimizers, **options
+            env, pg.policy_network(space, torso, cell), value, *[optimizer] * optimizers, **options
         )
 
     return build

@@ -2,12 +2,20 @@
 
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxpg.minibatch import check_divides, permutation, shuffled_epochs
+from purejaxpg.minibatch import (
+    check_divides,
+    cut_length,
+    permutation,
+    sequences,
+    shuffled_epochs,
+)
+from purejaxpg.networks import MLP, value_network
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 512, 8192, 65536, 70000])
@@ -112,6 +120,34 @@ def test_one_minibatch_and_one_per_sequence():
         assert steps == num_minibatches
         assert batch["id"].shape == (num_minibatches, L, S // num_minibatches)
         np.testing.assert_array_equal(counts, np.ones(L * S))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 6])
+def test_sequences_are_contiguous_pieces_of_one_environment(length):
+    steps, envs = 6, 2
+    data = {
+        "time": np.arange(6)[:, None] + np.zeros((1, 2)),
+        "env": np.zeros((6, 1)) + np.arange(2),
+    }
+    cut = sequences(jax.tree.map(jnp.asarray, data), length)
+    assert cut["time"].shape == (length, steps // length * envs)
+    np.testing.assert_array_equal(np.diff(cut["time"], axis=0), 1)
+    np.testing.assert_array_equal(np.diff(cut["env"], axis=0), 0)
+    found = sorted(zip(np.ravel(cut["time"]), np.ravel(cut["env"])))
+    assert found == [(t, e) for t in range(steps) for e in range(envs)]
+
+
+def test_networks_choose_the_length():
+    without, remembering = value_network(MLP((2,))), value_network(MLP((2,)), nn.GRUCell(2))
+    assert cut_length([without, without], 4, 8, 32) == 1
+    assert cut_length([without, remembering], 4, 8, 4) == 8
+    assert cut_length([without, remembering], 4, 8, 16, 2) == 2
+    with pytest.raises(
+        ValueError, match=r"mine=8 must .* divide num_envs \* num_steps / 8 = 4 evenly"
+    ):
+        cut_length([remembering], 4, 8, 8, name="mine")
+    with pytest.raises(ValueError, match="sequence_length=0 must be at least 1"):
+        cut_length([without], 4, 8, 1, 0)
 
 
 @pytest.mark.parametrize("number", [0, -2, 3, 16])

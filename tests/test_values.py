@@ -151,7 +151,7 @@ def test_fit_value_finds_the_least_squares_solution(weighted):
     params = jnp.zeros(F)
     params, _, loss = jax.jit(
         lambda key, *data: fit_value(
-            key, lambda w, x: x @ w, optimizer, params, optimizer.init(params), *data,
+            key, lambda w, x: x @ w, optimizer, params, optimizer.init(params), (data[0],), *data[1:],
             num_epochs=300, num_minibatches=1,
         )
     )(jax.random.key(0), *(jnp.asarray(x, jnp.float32) for x in (obs, target, weight)))  # fmt: skip
@@ -166,7 +166,7 @@ def test_fit_value_takes_every_sample_once_per_epoch():
     optimizer = optax.sgd(0.25)
     params, _, loss = fit_value(
         jax.random.key(0), lambda w, x: w + 0 * x, optimizer, jnp.zeros(()),
-        optimizer.init(jnp.zeros(())), jnp.zeros((2, 2)), targets, num_epochs=1, num_minibatches=4,
+        optimizer.init(jnp.zeros(())), (jnp.zeros((2, 2)),), targets, num_epochs=1, num_minibatches=4,
     )  # fmt: skip
     orders = set()
     for order in permutations(np.asarray(targets).reshape(-1)):

@@ -9,7 +9,7 @@ import optax
 from purejaxpg.advantages import AdvantageFn
 from purejaxpg.agent import Params, begin_agent, gather_experience, make_act, views
 from purejaxpg.losses import policy_gradient_loss
-from purejaxpg.minibatch import check_counts, check_divides
+from purejaxpg.minibatch import check_counts, cut_length
 from purejaxpg.optimizers import gradient_norm, resolve
 from purejaxpg.rollout import Loop, rollout_metrics
 from purejaxpg.types import Algorithm, Coefficient, Env, Network, RewardFn
@@ -59,8 +59,8 @@ def actor_critic(
       reward_fn: `(transitions, log_prob, env_params) -> reward`; the environment's reward if None.
     """
     check_counts(num_envs=num_envs, num_steps=num_steps, num_value_epochs=num_value_epochs)
-    size, what = num_envs * num_steps, "num_envs * num_steps"
-    check_divides(num_value_minibatches, size, what, name="num_value_minibatches")
+    sizes = num_envs, num_steps, num_value_minibatches
+    length = cut_length([value], *sizes, name="num_value_minibatches")
 
     def init(key, env_params):
         params, loop = begin_agent(key, env, env_params, policy, value, num_envs=num_envs)
@@ -81,7 +81,7 @@ def actor_critic(
         distribution_of, value_of = views(env, env_params, policy, value)
 
         def loss_fn(params):
-            distribution = distribution_of(params, seen.obs, seen.start)
+            distribution = distribution_of(params, seen, old.memory)
             loss = policy_gradient_loss(distribution.log_prob(seen.action), advantage).mean()
             entropy = distribution.entropy().mean()
             return loss - resolve(entropy_coef, state.update) * entropy, (loss, entropy)
@@ -90,7 +90,8 @@ def actor_critic(
         updates, policy_opt = optimizer.update(grads, state.opt_state.policy, state.params.policy)
         value_params, value_opt, fit_loss = fit_value(
             shuffle_key, value_of, value_optimizer, state.params.value, state.opt_state.value,
-            seen.obs, target, num_epochs=num_value_epochs, num_minibatches=num_value_minibatches,
+            (seen, old.memory), target, num_epochs=num_value_epochs,
+            num_minibatches=num_value_minibatches, sequence_length=length,
         )  # fmt: skip
         new_state = ActorCriticState(
             Params(optax.apply_updates(state.params.policy, updates), value_params),

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purejaxpg.agent import Params, begin_agent, choose_action, make_act, views
+from purejaxpg.agent import Params, acting, begin_agent, make_act, views
 from purejaxpg.eligibility import accumulate, weighted_mean
 from purejaxpg.minibatch import check_counts
 from purejaxpg.optimizers import gradient_norm, resolve
@@ -62,6 +62,10 @@ def online_actor_critic(
       reward_fn: `(transitions, log_prob, env_params) -> reward`; the environment's reward if None.
     """
     check_counts(num_envs=num_envs, num_steps=num_steps)
+    if jax.tree.leaves((policy.initial_memory(1), value.initial_memory(1))):
+        raise ValueError(
+            "online_actor_critic updates at every step: its networks must have no memory."
+        )
 
     def init(key, env_params):
         params, loop = begin_agent(key, env, env_params, policy, value, num_envs=num_envs)
@@ -71,31 +75,28 @@ def online_actor_critic(
 
     def step(key, state, env_params):
         distribution_of, value_of = views(env, env_params, policy, value)
-        bonus = resolve(entropy_coef, state.update)
+        bonus, none = resolve(entropy_coef, state.update), state.loop.memory
 
         def log_prob_of(params, seen):
-            return distribution_of(params, seen.obs, seen.start).log_prob(seen.action)
+            return distribution_of(params, seen, none).log_prob(seen.action)
 
         def one_transition(carry, key):
             params, opt_state, traces, loop = carry
-            network = env, env_params, policy, params.policy
-            loop, seen = unroll(
-                key, env, env_params, lambda key, *seen: choose_action(key, *network, *seen), loop,
-                num_steps=1,
-            )  # fmt: skip
+            act = acting(env, env_params, policy, params)
+            loop, seen = unroll(key, env, env_params, act, loop, num_steps=1)
             reward = seen.reward
             if reward_fn is not None:
                 reward = reward_fn(seen, log_prob_of(params.policy, seen), env_params)
 
             def td_error(params):
-                next_value = value_of(params, seen.next_obs)
+                next_value = value_of(params, seen._replace(obs=seen.next_obs), none)
                 target = td_targets(reward, next_value, seen.terminated, discount=discount)
-                return target - value_of(params, seen.obs)
+                return target - value_of(params, seen, none)
 
             decay = discount * trace_lambda
             error = td_error(params.value)
             value_trace = accumulate(
-                lambda params, seen: value_of(params, seen.obs),
+                lambda params, seen: value_of(params, seen, none),
                 params.value, traces.value, seen, seen.start, decay=decay,
             )  # fmt: skip
             descent = weighted_mean(value_trace, -error)
@@ -108,7 +109,7 @@ def online_actor_critic(
             )
 
             def entropy_of(params):
-                return jnp.mean(distribution_of(params, seen.obs, seen.start).entropy())
+                return jnp.mean(distribution_of(params, seen, none).entropy())
 
             entropy, entropy_grad = jax.value_and_grad(entropy_of)(params.policy)
             descent = jax.tree.map(

@@ -10,7 +10,7 @@ import optax
 from purejaxpg import losses
 from purejaxpg.advantages import gae_advantage
 from purejaxpg.agent import Params, begin_agent, gather_experience, make_act, views
-from purejaxpg.minibatch import check_counts, check_divides, shuffled_epochs
+from purejaxpg.minibatch import check_counts, cut_length, sequences, shuffled_epochs
 from purejaxpg.optimizers import adapt_kl_coef, gradient_norm, resolve
 from purejaxpg.rollout import Loop, rollout_metrics
 from purejaxpg.types import Algorithm, Coefficient, Env, Network, PyTree, RewardFn, Scalar
@@ -35,6 +35,7 @@ def ppo(
     num_steps: int = 128,
     num_epochs: int = 4,
     num_minibatches: int = 4,
+    sequence_length: int | None = None,
     discount: Scalar = 0.99,
     gae_lambda: Scalar = 0.95,
     clip_eps: Coefficient = 0.2,
@@ -52,7 +53,7 @@ def ppo(
 
     Args:
       optimizer: of policy and value together, e.g. `adam(3e-4)` of purejaxpg.
-      num_minibatches: must divide `num_envs * num_steps`.
+      num_minibatches: of whole sequences. sequence_length: 1 if None, all steps for networks with memory.
       clip_eps, value_coef, entropy_coef, value_clip_eps: Scalars, or schedules of the update count.
       value_clip_eps: clip the value's move in its loss. normalize_advantages: in each minibatch.
       kl_coef, adaptive_kl: weight of a KL(old, new) penalty in place of the clip (eq. 8); the KL it adapts to.
@@ -61,7 +62,7 @@ def ppo(
       reward_fn: `(transitions, log_prob, env_params) -> reward`; the environment's reward if None.
     """
     check_counts(num_envs=num_envs, num_steps=num_steps, num_epochs=num_epochs)
-    check_divides(num_minibatches, num_envs * num_steps, "num_envs * num_steps")
+    length = cut_length([policy, value], num_envs, num_steps, num_minibatches, sequence_length)
     penalised = kl_coef is not None
     if (adaptive_kl is not None and not penalised) or (penalised and policy_loss is not None):
         raise ValueError("adaptive_kl needs a kl_coef to begin with; policy_loss excludes both.")
@@ -80,8 +81,7 @@ def ppo(
         seen = old.transitions
         advantage, target = gae_advantage(
             old.reward, old.value, old.next_value, seen.terminated, seen.truncated,
-            discount=discount, gae_lambda=gae_lambda,
-        )  # fmt: skip
+            discount=discount, gae_lambda=gae_lambda)  # fmt: skip
         distribution_of, value_of = views(env, env_params, policy, value)
         weights = (clip_eps, value_coef, entropy_coef)
         clip, value_weight, entropy_weight = (resolve(x, state.update) for x in weights)
@@ -89,9 +89,9 @@ def ppo(
         def loss_fn(params, batch):
             old, advantage, target = batch
             seen = old.transitions
-            distribution = distribution_of(params.policy, seen.obs, seen.start)
+            distribution = distribution_of(params.policy, seen, old.memory)
             log_prob = distribution.log_prob(seen.action)
-            new_value = value_of(params.value, seen.obs)
+            new_value = value_of(params.value, seen, old.memory)
             advantage = normalize(advantage) if normalize_advantages else advantage
             taken = log_prob, old.log_prob, advantage
             if policy_loss is not None:
@@ -130,12 +130,12 @@ def ppo(
 
         (params, opt_state, _), terms = shuffled_epochs(
             shuffle_key, update, (state.params, state.opt_state, jnp.array(True)),
-            jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), (old, advantage, target)),
+            sequences((old, advantage, target), length),
             num_epochs=num_epochs, num_minibatches=num_minibatches,
         )  # fmt: skip
         coef = state.kl_coef
         if adaptive_kl is not None:
-            new = distribution_of(params.policy, seen.obs, seen.start)
+            new = distribution_of(params.policy, seen, old.memory)
             kl = old.distribution.kl_divergence(new).mean()
             coef = adapt_kl_coef(coef, kl, target=adaptive_kl)
         new_state = PPOState(params, opt_state, loop, state.update + 1, coef)

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purejaxpg.agent import Params, begin_agent, gather_experience, make_act, views
+from purejaxpg.agent import Params, begin_agent, gather_experience, initial_memory, make_act, views
 from purejaxpg.losses import policy_gradient_loss
-from purejaxpg.minibatch import check_counts, check_divides
+from purejaxpg.minibatch import check_counts, cut_length
 from purejaxpg.optimizers import gradient_norm, resolve
 from purejaxpg.returns import discounted_returns
 from purejaxpg.rollout import begin, first_steps, rollout_metrics
@@ -71,8 +71,8 @@ def reinforce(
     Metrics: `counted_fraction` is the fraction of steps that belong to episodes that count.
     """
     check_counts(num_envs=num_envs, num_steps=num_steps, num_value_epochs=num_value_epochs)
-    size, what = num_envs * num_steps, "num_envs * num_steps"
-    check_divides(num_value_minibatches, size, what, name="num_value_minibatches")
+    sizes = num_envs, num_steps, num_value_minibatches
+    length = cut_length([value], *sizes, name="num_value_minibatches")
 
     def init(key, env_params):
         params, _ = begin_agent(key, env, env_params, policy, value, num_envs=num_envs)
@@ -81,7 +81,8 @@ def reinforce(
 
     def step(key, state, env_params):
         reset_key, rollout_key, shuffle_key = jax.random.split(key, 3)
-        loop = begin(reset_key, env, env_params, policy.initial_memory(num_envs), num_envs=num_envs)
+        memory = initial_memory(policy, value, num_envs)
+        loop = begin(reset_key, env, env_params, memory, num_envs=num_envs)
         _, old = gather_experience(
             rollout_key, env, env_params, policy, value, state.params, loop,
             num_steps=num_steps, reward_fn=reward_fn,
@@ -111,7 +112,7 @@ def reinforce(
         distribution_of, value_of = views(env, env_params, policy, value)
 
         def loss_fn(params):
-            distribution = distribution_of(params, seen.obs, seen.start)
+            distribution = distribution_of(params, seen, old.memory)
             loss = policy_gradient_loss(distribution.log_prob(seen.action), advantage)
             entropy = distribution.entropy()
             bonus = resolve(entropy_coef, state.update) * entropy
@@ -121,8 +122,8 @@ def reinforce(
         updates, policy_opt = optimizer.update(grads, state.opt_state.policy, state.params.policy)
         value_params, value_opt, fit_loss = fit_value(
             shuffle_key, value_of, value_optimizer, state.params.value, state.opt_state.value,
-            seen.obs, returns, counts.astype(returns.dtype),
-            num_epochs=num_value_epochs, num_minibatches=num_value_minibatches,
+            (seen, old.memory), returns, counts.astype(returns.dtype),
+            num_epochs=num_value_epochs, num_minibatches=num_value_minibatches, sequence_length=length,
         )  # fmt: skip
         new_state = ReinforceState(
             Params(optax.apply_updates(state.params.policy, updates), value_params),

@@ -9,7 +9,7 @@ import optax
 
 from purejaxpg.agent import Params, begin_agent, gather_experience, make_act, views
 from purejaxpg.losses import surrogate_loss
-from purejaxpg.minibatch import check_counts, check_divides
+from purejaxpg.minibatch import check_counts, cut_length
 from purejaxpg.optimizers import gradient_norm, resolve
 from purejaxpg.returns import gae
 from purejaxpg.rollout import Loop, rollout_metrics
@@ -82,8 +82,10 @@ def trpo(
         num_envs=num_envs, num_steps=num_steps, cg_steps=cg_steps, fisher_subsample=fisher_subsample,
         num_backtracks=num_backtracks, num_value_epochs=num_value_epochs,
     )  # fmt: skip
-    size, what = num_envs * num_steps, "num_envs * num_steps"
-    check_divides(num_value_minibatches, size, what, name="num_value_minibatches")
+    sizes = num_envs, num_steps, num_value_minibatches
+    length = cut_length([value], *sizes, name="num_value_minibatches")
+    if fisher_subsample > 1 and jax.tree.leaves(policy.initial_memory(1)):
+        raise ValueError("fisher_subsample drops steps: leave it at 1 for a policy with memory.")
 
     def init(key, env_params):
         params, loop = begin_agent(key, env, env_params, policy, value, num_envs=num_envs)
@@ -98,21 +100,20 @@ def trpo(
         seen = old.transitions
         advantage = gae(
             old.reward, old.value, old.next_value, seen.terminated, seen.truncated,
-            discount=discount, gae_lambda=gae_lambda,
-        )  # fmt: skip
+            discount=discount, gae_lambda=gae_lambda)  # fmt: skip
         target = advantage + old.value
         advantage = normalize(advantage) if normalize_advantages else advantage
         distribution_of, value_of = views(env, env_params, policy, value)
         entropy_weight = resolve(entropy_coef, state.update)
 
         def evaluate(params):
-            new = distribution_of(params, seen.obs, seen.start)
+            new = distribution_of(params, seen, old.memory)
             loss = surrogate_loss(new.log_prob(seen.action), old.log_prob, advantage)
             objective = jnp.mean(entropy_weight * new.entropy() - loss)
             return objective, jnp.mean(old.distribution.kl_divergence(new))
 
         gradient = jax.grad(lambda params: evaluate(params)[0])(state.params.policy)
-        thinned = seen.obs[::fisher_subsample], seen.start[::fisher_subsample]
+        thinned = jax.tree.map(lambda x: x[::fisher_subsample], (seen, old.memory))
         matvec = fisher_vector_product(
             lambda params: distribution_of(params, *thinned), state.params.policy, damping=damping
         )
@@ -124,8 +125,8 @@ def trpo(
         take = search_fn if line_search else full_step
         search = take(evaluate, state.params.policy, direction.step)
         value_params, opt_state, fit_loss = fit_value(
-            shuffle_key, value_of, value_optimizer, state.params.value, state.opt_state, seen.obs, target,
-            num_epochs=num_value_epochs, num_minibatches=num_value_minibatches,
+            shuffle_key, value_of, value_optimizer, state.params.value, state.opt_state, (seen, old.memory),
+            target, num_epochs=num_value_epochs, num_minibatches=num_value_minibatches, sequence_length=length,
         )  # fmt: skip
         new_params = Params(search.params, value_params)
         new_state = TRPOState(new_params, opt_state, loop, state.update + 1)
