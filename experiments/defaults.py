@@ -1,6 +1,7 @@
 """Default options per algorithm and environment: what `train.py` uses where an option is not given.
 
-The first row of an algorithm is for every environment; a row of an environment overrides it.
+The first row of an algorithm is for every environment; what `ENVIRONMENTS` says of one, whatever the
+algorithm, overrides it; a row of the algorithm for that environment overrides both.
 """
 
 from typing import Any
@@ -14,6 +15,40 @@ MINATAR: dict[str, Any] = {
     "activation": "relu",
     "seeds": 4,
 }
+
+NORMALIZED: dict[str, Any] = {"normalize_observations": True, "normalize_rewards": True}
+
+ENVIRONMENTS: dict[str, dict[str, Any]] = {
+    "CartPole-v1": {},
+    "Pendulum-v1": {"discount": 0.9},
+    "Acrobot-v1": {},
+    "MountainCar-v0": NORMALIZED,
+    "MountainCarContinuous-v0": NORMALIZED,
+    "Asterix-MinAtar": {"activation": "relu"},
+    "Breakout-MinAtar": {"activation": "relu"},
+    "Freeway-MinAtar": {"activation": "relu"},
+    "Seaquest-MinAtar": {"activation": "relu"},
+    "SpaceInvaders-MinAtar": {"activation": "relu"},
+    "Catch-bsuite": {},
+    "DeepSea-bsuite": {},
+    "DiscountingChain-bsuite": {"discount": 1.0},  # its rewards come up to 100 steps late
+    "MemoryChain-bsuite": {"memory": "gru"},
+    "UmbrellaChain-bsuite": {},
+    "MNISTBandit-bsuite": {},
+    "SimpleBandit-bsuite": {},
+    "BernoulliBandit-misc": {"memory": "gru"},  # which arm is good differs from episode to episode
+    "GaussianBandit-misc": {"memory": "gru"},
+    "FourRooms-misc": {},
+    "FrozenLake-misc": {},
+    "MetaMaze-misc": {"memory": "gru"},  # where the goal is differs, and is not seen
+    "PointRobot-misc": {"memory": "gru"},  # likewise
+    "Reacher-misc": {},
+    "Swimmer-misc": {},
+    "Pong-misc": {"network": "cnn", "activation": "relu"},
+}
+"""What an environment wants of every algorithm, empty where that is nothing special."""
+
+TRPO_MEMORY: dict[str, Any] = {"num_envs": 16, "num_steps": 128}  # sequences for 4 minibatches
 
 TRPO_VALUE: dict[str, Any] = {
     "value_learning_rate": 3e-3,
@@ -35,7 +70,23 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
             "gae_lambda": 0.8,
             "entropy_coef": 0.0,
         },
-        "Acrobot-v1": {"total_steps": 500_000, "num_envs": 16, "num_steps": 128},
+        "Acrobot-v1": {
+            **NORMALIZED,
+            "total_steps": 500_000,
+            "num_envs": 16,
+            "num_steps": 64,
+            "learning_rate": 1e-3,
+            "gae_lambda": 0.94,
+            "entropy_coef": 0.0,
+        },
+        "MountainCar-v0": {
+            "total_steps": 1_000_000,
+            "num_envs": 16,
+            "num_steps": 64,
+            "learning_rate": 1e-3,
+            "gae_lambda": 0.98,
+            "entropy_coef": 0.0,
+        },
         "Pendulum-v1": {
             "total_steps": 100_000,
             "num_envs": 4,
@@ -43,9 +94,9 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
             "num_epochs": 10,
             "num_minibatches": 64,
             "learning_rate": 1e-3,
-            "discount": 0.9,
             "entropy_coef": 0.0,
         },
+        "MemoryChain-bsuite": {"num_envs": 16, "num_steps": 64, "learning_rate": 1e-3},
         "Asterix-MinAtar": MINATAR,
         "Breakout-MinAtar": MINATAR,
         "Freeway-MinAtar": MINATAR,
@@ -60,8 +111,20 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
             "gae_lambda": 0.98,
             "num_value_epochs": 20,
         },
-        "Pendulum-v1": {**TRPO_VALUE, "discount": 0.9, "num_value_epochs": 30},
-        "Acrobot-v1": {**TRPO_VALUE, "num_value_epochs": 20},
+        "Pendulum-v1": {**TRPO_VALUE, "num_value_epochs": 30},
+        "Acrobot-v1": {
+            **TRPO_VALUE,
+            **NORMALIZED,
+            "num_envs": 4,
+            "num_steps": 128,
+            "num_value_epochs": 20,
+        },
+        "MountainCar-v0": {**TRPO_VALUE, "num_value_epochs": 20},
+        "MemoryChain-bsuite": TRPO_MEMORY,
+        "BernoulliBandit-misc": TRPO_MEMORY,
+        "GaussianBandit-misc": TRPO_MEMORY,
+        "MetaMaze-misc": TRPO_MEMORY,
+        "PointRobot-misc": TRPO_MEMORY,
     },
     "reinforce": {
         "": {"num_envs": 4, "num_steps": 512},
@@ -73,7 +136,6 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
             "learning_rate": 5e-3,
             "value_learning_rate": 5e-3,
             "num_value_epochs": 10,
-            "discount": 0.9,
         },
     },
     "actor_critic": {
@@ -109,8 +171,13 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
             "learning_rate": 3e-4,
             "value_learning_rate": 3e-3,
             "max_grad_norm": 100.0,
-            "discount": 0.9,
         },
+        # It updates at every step, which a memory does not go with.
+        "MemoryChain-bsuite": {"memory": "none"},
+        "BernoulliBandit-misc": {"memory": "none"},
+        "GaussianBandit-misc": {"memory": "none"},
+        "MetaMaze-misc": {"memory": "none"},
+        "PointRobot-misc": {"memory": "none"},
     },
 }
 
@@ -118,4 +185,4 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
 def defaults(algorithm: str, env_id: str) -> dict[str, Any]:
     """The options of an (algorithm, environment) pair that differ from the general ones."""
     rows = DEFAULTS[algorithm]
-    return {"env": env_id, **rows[""], **rows.get(env_id, {})}
+    return {"env": env_id, **rows[""], **ENVIRONMENTS.get(env_id, {}), **rows.get(env_id, {})}

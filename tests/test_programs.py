@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import pytest
 import train
-from defaults import DEFAULTS, defaults
+from defaults import DEFAULTS, ENVIRONMENTS, defaults
 from jax.experimental.compilation_cache import compilation_cache
 from matplotlib.image import imread
 from options import RunOptions
@@ -590,6 +590,15 @@ def test_defaults_are_options_of_registered_environments(name):
     for env_id, row in DEFAULTS[name].items():
         assert env_id in ("", *gymnax.registered_envs)
         assert set(row) <= known, (env_id, set(row) - known)
+
+
+def test_defaults_cover_every_environment():
+    assert set(ENVIRONMENTS) == set(gymnax.registered_envs)
+    known = {field.name for field in dataclasses.fields(RunOptions)}
+    assert all(set(row) <= known for row in ENVIRONMENTS.values())
+    # What holds for one algorithm alone is nearer than what holds for an environment.
+    assert defaults("actor_critic", "Pendulum-v1")["discount"] == 0.95
+    assert defaults("ppo", "Pendulum-v1")["discount"] == 0.9
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
