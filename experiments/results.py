@@ -98,7 +98,8 @@ def save_state(folder: Path, state: PyTree, update: int) -> None:
     path = folder / "checkpoints" / f"{update:09d}"
     if not path.exists():
         checkpoint.save(path, state)
-    for old in _checkpoints(folder)[:-1]:
+    unfinished = path.parent.glob(".saving-*")  # left by a program that was killed
+    for old in (*_checkpoints(folder)[:-1], *unfinished):
         shutil.rmtree(old)
 
 
