@@ -245,7 +245,7 @@ def draw(scores: dict[str, np.ndarray]) -> Any:
     for at in (0, 1):
         axis.axvline(at, color="0.4", linewidth=1, linestyle=":")
     axis.set_xlabel("score: 0 before training, 1 the best column of each environment")
-    axis.set_title("mean over environments and seeds with its 95% interval; | one environment")
+    axis.set_title("mean over environments and seeds, 95% interval; | one environment", fontsize=10)
     return figure
 
 
