@@ -23,7 +23,7 @@ def update_statistics(statistics: RunningStatistics, batch: jax.Array) -> Runnin
     """The statistics of all samples so far and those of a batch together.
 
     With w the batch's part of all samples and d the difference of the two means: mean + w d, and
-    variance + w (batch variance - variance) + w (1 - w) d^2 (Chan, Golub and LeVeque 1979, eq. 2.1).
+    (1 - w) variance + w (batch variance) + w (1 - w) d^2 (Chan, Golub and LeVeque 1979, eq. 2.1).
     However a stream is cut into batches, the result is the same but for rounding.
 
     Args:
@@ -42,7 +42,8 @@ def update_statistics(statistics: RunningStatistics, batch: jax.Array) -> Runnin
     return RunningStatistics(
         num_samples,
         statistics.mean + weight * difference,
-        statistics.variance
-        + weight * (variance - statistics.variance)
+        # Not variance + weight (batch's - variance): from the variance of 1 without samples, small ones cancel.
+        (1 - weight) * statistics.variance
+        + weight * variance
         + weight * (1 - weight) * jnp.square(difference),
     )
