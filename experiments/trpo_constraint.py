@@ -55,7 +55,8 @@ def main(arguments: list[str]) -> int:
         print(f"{env_id} done", flush=True)
     bounds = {env_id: run.algorithm_options.max_kl for env_id, run in runs.items()}
     found = findings(numbers, bounds)
-    write(options.output, options, {"updates": numbers}, draw(numbers, bounds), found)
+    kept = {env_id: over_seeds(table) for env_id, table in numbers.items()}
+    write(options.output, options, {"updates": kept}, draw(numbers, bounds), found)
     return 0
 
 
@@ -96,6 +97,12 @@ def measure(run: Run) -> dict[str, np.ndarray]:
     return jax.tree.map(lambda *x: np.stack(x, axis=1), *rows)
 
 
+def over_seeds(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What is kept of the numbers: the largest KL of each update, and how many seeds accepted it."""
+    largest = {name: table[name].max(axis=0) for name in ("kl", "kl_in_search", "kl_proposed")}
+    return {**largest, "seeds_accepted": table["accepted"].sum(axis=0)}
+
+
 def findings(numbers: dict[str, dict[str, np.ndarray]], bounds: dict[str, float]) -> list[str]:
     lines = []
     for env_id, table in numbers.items():
@@ -118,7 +125,7 @@ def draw(numbers: dict[str, dict[str, np.ndarray]], bounds: dict[str, float]) ->
         for i, (name, label) in enumerate((("kl_proposed", "full step"), ("kl", "step taken"))):
             axis.plot(update.ravel(), table[name].ravel(), ".", color=PALETTE[1 - i], label=label)
         axis.axhline(bounds[env_id], color="0.3", linewidth=1, linestyle="--", label="bound")
-        axis.set(xlabel="update", title=f"{env_id}, {len(update)} seeds", ylim=(0, None))
+        axis.set(xlabel="update", title=f"{env_id}, {len(update)} seeds", yscale="log")
     axes[0].set_ylabel("mean KL(old, new) over the rollout, nats")
     axes[0].legend(fontsize=8)
     return figure

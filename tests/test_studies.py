@@ -9,6 +9,7 @@ import numpy as np
 import policy_evaluation
 import pytest
 import surrogate_ablation
+import trpo_constraint
 import trust_regions
 import value_targets
 
@@ -33,6 +34,7 @@ def run(program, folder, *arguments):
         (policy_evaluation, ["--seeds", "2"], "--seeds at least 3"),
         (trust_regions, ["--stages", "0"], "must be at least 1"),
         (surrogate_ablation, ["--total-steps", "2047"], "--total-steps at least 2048"),
+        (trpo_constraint, ["--total-steps", "10"], "--total-steps must be at least"),
         (surrogate_ablation, ["--envs", "Acrobot"], "Unknown environment 'Acrobot'"),
     ],
 )
@@ -229,3 +231,17 @@ def test_surrogate_ablation(tmp_path, monkeypatch):
     assert content["scores"][surrogate_ablation.RANDOM]["mean"]["estimate"] == 0
     best = max(column["mean"]["estimate"] for column in content["scores"].values())
     np.testing.assert_allclose(best, 1.0, rtol=1e-5)
+
+
+def test_trpo_constraint(tmp_path):
+    """The KL that is computed outside is that of the search, and within the bound."""
+    content = run(
+        trpo_constraint, tmp_path, "--envs", "CartPole-v1", "--seeds", "2", "--total-steps", "3072"
+    )
+    table = content["updates"]["CartPole-v1"]
+    kl = np.array(table["kl"])
+    assert kl.shape == (3,)
+    assert ((kl > 1e-4) & (kl <= 0.01)).all()
+    np.testing.assert_allclose(kl, table["kl_in_search"], rtol=1e-3)
+    assert table["seeds_accepted"] == [2.0, 2.0, 2.0]
+    assert "100.0% of 6 updates accepted" in content["findings"][0]
