@@ -41,10 +41,12 @@ class RunOptions:
     """Units of each hidden layer of the mlp."""
     activation: Literal["tanh", "relu"] = "tanh"
     """Activation function of the networks."""
-    memory: Literal["none", "gru", "lstm"] = "none"
-    """Recurrent cell between torso and head of both networks."""
+    memory: Literal["none", "gru", "lstm", "attention"] = "none"
+    """Recurrent cell, or transformer block, between torso and head of both networks."""
     memory_size: int = 64
-    """Units of the recurrent cell."""
+    """Units of the cell; a multiple of 4 for attention."""
+    memory_window: int = 16
+    """Observations that attention sees, the present one the last of them."""
     evaluations: int = 20
     """How often to evaluate during the run, its end included."""
     eval_episodes: int = 128
@@ -212,6 +214,7 @@ _AT_LEAST_ONE = (
     "num_backtracks",
     "hidden_sizes",
     "memory_size",
+    "memory_window",
     "sequence_length",
 )
 _POSITIVE = (

@@ -20,10 +20,11 @@ import purejaxpg as pg
 from purejaxpg.types import Algorithm, Build, Env, PyTree, Space
 
 ACTIVATIONS: dict[str, Callable] = {"tanh": nn.tanh, "relu": nn.relu}
-CELLS: dict[str, Callable[[int], nn.RNNCellBase | None]] = {
-    "none": lambda size: None,
-    "gru": nn.GRUCell,
-    "lstm": nn.OptimizedLSTMCell,
+CELLS: dict[str, Callable[[RunOptions], nn.RNNCellBase | None]] = {
+    "none": lambda run: None,
+    "gru": lambda run: nn.GRUCell(run.memory_size),
+    "lstm": lambda run: nn.OptimizedLSTMCell(run.memory_size),
+    "attention": lambda run: pg.AttentionCell(run.memory_size, window=run.memory_window),
 }
 ACTIONS: dict[str, Callable[[Env], Env]] = {
     "clip": lambda env: env,  # what `make` does
@@ -192,7 +193,7 @@ def _common(run: RunOptions) -> dict[str, Any]:
 
 def networks(run: RunOptions, action_space: Space) -> tuple[pg.Network, pg.Network]:
     """Policy and value network of a run."""
-    cell = CELLS[run.memory](run.memory_size)
+    cell = CELLS[run.memory](run)
     return (
         pg.policy_network(action_space, _torso(run), cell),
         pg.value_network(_torso(run), cell),

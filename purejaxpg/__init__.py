@@ -12,6 +12,7 @@ from purejaxpg.algorithms.online_actor_critic import online_actor_critic as onli
 from purejaxpg.algorithms.ppo import ppo as ppo
 from purejaxpg.algorithms.reinforce import reinforce as reinforce
 from purejaxpg.algorithms.trpo import trpo as trpo
+from purejaxpg.attention import AttentionCell as AttentionCell
 from purejaxpg.distributions import Distribution as Distribution
 from purejaxpg.distributions import categorical as categorical
 from purejaxpg.distributions import diagonal_gaussian as diagonal_gaussian

@@ -99,8 +99,9 @@ def policy_network(
     Args:
       action_space: `env.action_space(env_params)`. A Box must have one axis.
       torso: any flax module `[N, ...] -> [N, features]`; an `MLP` by default.
-      cell: what remembers, between torso and head: `flax.linen.GRUCell(64)`, for example, or
-        `flax.linen.OptimizedLSTMCell(64)`. Without one the policy is feed-forward.
+      cell: what remembers, between torso and head: `flax.linen.GRUCell(64)`, for example,
+        `flax.linen.OptimizedLSTMCell(64)` or `AttentionCell(64)` of purejaxpg. Without one the policy is
+        feed-forward.
     """
     torso = MLP() if torso is None else torso
     if isinstance(action_space, Discrete):
@@ -180,9 +181,7 @@ def recurrent(
 
         def step(memory, now):
             features, start = now
-            memory = jax.tree.map(
-                lambda new, old: jnp.where(start[:, None], new, old), fresh, memory
-            )
+            memory = jax.tree.map(partial(jax.vmap(jnp.where), start), fresh, memory)
             return cell.apply(params["cell"], memory, features)
 
         memory, hidden = jax.lax.scan(step, memory, (features, start))

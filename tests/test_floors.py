@@ -21,7 +21,16 @@ FLOORS = {
         "distributions",
         "trust_region",
     ],
-    2: ["environments", "tabular", "networks", "rollout", "values", "minibatch", "agent"],
+    2: [
+        "environments",
+        "tabular",
+        "networks",
+        "attention",
+        "rollout",
+        "values",
+        "minibatch",
+        "agent",
+    ],
     3: ["algorithms"],
     4: ["normalization"],
     5: [

@@ -29,7 +29,11 @@ from purejaxpg.agent import begin_agent, gather_experience, views
 from purejaxpg.minibatch import sequences
 
 T, B, F, H = 6, 3, 4, 5
-CELLS = {"gru": nn.GRUCell(H), "lstm": nn.OptimizedLSTMCell(H)}
+CELLS = {
+    "gru": nn.GRUCell(H),
+    "lstm": nn.OptimizedLSTMCell(H),
+    "attention": pg.AttentionCell(H, window=4, num_heads=1),
+}
 each_cell = pytest.mark.parametrize("cell", CELLS)
 
 

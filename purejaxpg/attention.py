@@ -1,0 +1,61 @@
+"""A small transformer policy: a cell that attends to the last few observations of an episode."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class AttentionCell(nn.RNNCellBase):
+    """One transformer block over the last `window` inputs, as a recurrent cell: those inputs are its memory.
+
+    With x_t the input mapped to `features` and LN layer normalisation,
+
+        h = x_t + attention(query LN(x_t) + p_0, keys and values LN(x_s) + p_(t-s), s > t - window)
+        output = LN(h + MLP(LN(h)))
+
+    (Vaswani et al. 2017, arXiv:1706.03762, normalised first: Xiong et al. 2020, arXiv:2002.04745), p a learnt
+    code of how long ago, and nothing from before the memory was last reset. The block asks at the
+    present step only, so a step costs a pass over its window; gradients flow through the window as
+    through any memory, and stop where a sequence is cut.
+
+    `memory [N, window - 1, features + 1], input [N, ...] -> memory, output [N, features]`; the last column of
+    memory is 1 where there is an input.
+    """
+
+    features: int
+    window: int = 16
+    num_heads: int = 4
+
+    def __post_init__(self) -> None:
+        if self.window < 1 or self.features % self.num_heads:
+            raise ValueError(
+                f"window={self.window} must be at least 1, and features={self.features} a multiple of "
+                f"num_heads={self.num_heads}."
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, carry: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        now = nn.Dense(self.features)(inputs)
+        entry = jnp.concatenate([now, jnp.ones((len(now), 1))], axis=-1)
+        entries = jnp.concatenate([carry, entry[:, None]], axis=1)
+        age_code = self.param(
+            "age_code", nn.initializers.normal(0.02), (self.window, self.features)
+        )
+        coded = nn.LayerNorm()(entries[..., :-1]) + age_code[::-1]
+        attended = nn.MultiHeadDotProductAttention(self.num_heads)(
+            coded[:, -1:], coded, mask=(entries[..., -1] > 0)[:, None, None, :]
+        )
+        hidden = now + attended[:, 0]
+        wide = nn.gelu(nn.Dense(4 * self.features)(nn.LayerNorm()(hidden)))
+        output = nn.LayerNorm()(hidden + nn.Dense(self.features)(wide))
+        return entries[:, 1:], output
+
+    @nn.nowrap
+    def initialize_carry(self, rng: jax.Array, input_shape: tuple[int, ...]) -> jax.Array:
+        """No input yet."""
+        return jnp.zeros((*input_shape[:-1], self.window - 1, self.features + 1))
+
+    @property
+    def num_feature_axes(self) -> int:
+        return 1
