@@ -50,12 +50,6 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {
 
 TRPO_MEMORY: dict[str, Any] = {"num_envs": 16, "num_steps": 128}  # sequences for 4 minibatches
 
-TRPO_VALUE: dict[str, Any] = {
-    "value_learning_rate": 3e-3,
-    "num_value_minibatches": 16,
-    "max_grad_norm": 10.0,
-}
-
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "ppo": {
         "": {"entropy_coef": 0.01},
@@ -112,28 +106,30 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
             "num_value_epochs": 20,
         },
         "Pendulum-v1": {
-            **TRPO_VALUE,
             "discount": 0.95,
             "damping": 0.02,
             "gae_lambda": 0.88,
+            "value_learning_rate": 3e-3,
+            "num_value_minibatches": 16,
+            "max_grad_norm": 10.0,
         },
         "Acrobot-v1": {
-            **TRPO_VALUE,
             **NORMALIZED,
             "num_envs": 4,
             "num_steps": 128,
             "gae_lambda": 0.86,
             "value_learning_rate": 1.5e-3,
             "num_value_minibatches": 8,
+            "max_grad_norm": 10.0,
         },
         "MountainCar-v0": {
-            **TRPO_VALUE,
             "num_envs": 4,
             "num_steps": 128,
             "damping": 5e-3,
             "gae_lambda": 0.94,
             "value_learning_rate": 7.5e-3,
             "num_value_minibatches": 8,
+            "max_grad_norm": 10.0,
         },
         "MemoryChain-bsuite": TRPO_MEMORY,
         "BernoulliBandit-misc": TRPO_MEMORY,
