@@ -2,14 +2,15 @@
 
     python experiments/evaluate.py results/ppo-CartPole-v1 --episodes 100 --env-params length 0.7
 
-prints a line per seed. `--seed 3 --save policies/cartpole` writes the policy of one seed by itself; the
-folder that it makes can be evaluated in the same way and needs no other file.
+prints a line per seed, and the interquartile mean over seeds with its 95% bootstrap interval. `--seed 3
+--save policies/cartpole` writes the policy of one seed by itself; the folder that it makes can be evaluated
+in the same way and needs no other file.
 """
 
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import runtime  # isort: skip  # before JAX: it sets XLA up
 import jax
@@ -21,6 +22,7 @@ from runs import Run, run_from_config
 
 from purejaxpg import checkpoint
 from purejaxpg.rollout import Episodes
+from purejaxpg.statistics import MIN_SEEDS, bootstrap_interval, iqm
 from purejaxpg.sweep import distribute
 from purejaxpg.train import evaluate
 from purejaxpg.types import PyTree
@@ -42,6 +44,8 @@ class Options:
     """Number of the random key of the evaluation."""
     save: Path | None = None
     """New folder for the policy of --seed by itself."""
+    output: Path | None = None
+    """New JSON file for the mean return of each seed, and their interquartile mean."""
 
 
 class PolicyParams(NamedTuple):
@@ -79,6 +83,8 @@ def main(arguments: list[str]) -> int:
             trained = take(trained, options.seed)
         env_params = {**trained.run.options.env_params, **options.env_params}
         env, shifted = build_env(replace(trained.run.options, env_params=env_params))
+        if options.output is not None and options.output.exists():
+            raise FileExistsError(f"{options.output} exists: choose another file to --output to.")
         if options.save is not None:
             save(trained, options.save)
     except (ValueError, TypeError, OSError) as error:
@@ -148,7 +154,7 @@ def save(trained: Trained, folder: Path) -> None:
 
 
 def report(options: Options, trained: Trained, episodes: Episodes) -> None:
-    """Print mean, standard deviation, min and max over the episodes of each seed, and of all."""
+    """Print mean, standard deviation, min and max over the episodes of each seed and of all, and the IQM."""
     policy = "deterministic" if options.deterministic else "stochastic"
     print(
         f"{trained.run.name.upper()} on {trained.run.options.env}: {options.episodes} episodes of the {policy} "
@@ -165,6 +171,21 @@ def report(options: Options, trained: Trained, episodes: Episodes) -> None:
     for label, both in rows.items():
         values = [f(x) for x in both for f in (np.mean, np.std, np.min, np.max)]
         print("  ".join([label.rjust(10), *(f"{value:11.2f}" for value in values)]))
+    means = returns.mean(axis=1)
+    summary: dict[str, Any] = {"policy": policy, "episodes_per_seed": options.episodes}
+    summary |= {"env_params": options.env_params, "key": options.key, "seeds": trained.seeds}
+    summary |= {"return_per_seed": means.tolist()}
+    if len(means) >= MIN_SEEDS:
+        interval = bootstrap_interval(iqm, means)
+        summary["return_iqm"] = float(interval.estimate)
+        summary["return_iqm_95"] = [float(interval.low), float(interval.high)]
+        print(
+            f"IQM of the seeds' mean returns {interval.estimate:.2f}, 95% bootstrap interval "
+            f"{interval.low:.2f} to {interval.high:.2f}"
+        )
+    if options.output is not None:
+        write_json(options.output, summary)
+        print(f"written to {options.output}")
     if options.save is not None:
         print(f"the policy is in {options.save}")
 

@@ -17,6 +17,7 @@ import hostloop
 import jax
 import numpy as np
 import pytest
+import scipy.stats
 import train
 from defaults import DEFAULTS, ENVIRONMENTS, defaults
 from jax.experimental.compilation_cache import compilation_cache
@@ -474,12 +475,23 @@ def test_one_diverged_seed_is_worst_and_the_others_stay(copied):
 
 
 def rows(out: str) -> dict[str, list[float]]:
-    return {line.split()[0]: [float(x) for x in line.split()[1:]] for line in out.splitlines()[2:]}
+    lines = [line.split() for line in out.splitlines()[2:] if not line.startswith("IQM")]
+    return {first: [float(x) for x in others] for first, *others in lines}
 
 
-def test_evaluate_prints_every_seed_and_takes_one_out(finished, capsys):
-    assert evaluate.main([str(finished), "--episodes", "6"]) == 0
-    every = rows(capsys.readouterr().out)
+def test_evaluate_prints_every_seed_and_takes_one_out(finished, tmp_path, capsys):
+    output = tmp_path / "evaluation.json"
+    command = [str(finished), "--episodes", "6"]
+    assert evaluate.main([*command, "--output", str(output)]) == 0
+    *lines, iqm, where = capsys.readouterr().out.splitlines()
+    every = rows("\n".join(lines))
+    written = json.loads(output.read_text())
+    np.testing.assert_allclose(written["return_per_seed"], [every[s][0] for s in "567"], atol=0.01)
+    middle = scipy.stats.trim_mean(written["return_per_seed"], 0.25)  # of three: all of them
+    assert f"mean returns {middle:.2f}, 95%" in iqm and str(output) in where
+    before = output.read_bytes()
+    assert "exists" in sentence(refused(capsys, evaluate, [*command, "--output", str(output)]))
+    assert output.read_bytes() == before
     assert list(every) == ["5", "6", "7", "all"]
     for mean, std, low, high, *lengths in every.values():
         assert low <= mean <= high and std >= 0
