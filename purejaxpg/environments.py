@@ -42,7 +42,7 @@ def make(
     env_kwargs = env_kwargs or {}
     if env_id not in registration._registry:
         raise ValueError(
-            f"Unknown environment {env_id!r}{_near(env_id, registration.registered_envs)}; "
+            f"Unknown environment {env_id!r}{near(env_id, registration.registered_envs)}; "
             f"registered are {', '.join(registration.registered_envs)}."
         )
     signature = inspect.signature(registration._registry[env_id])
@@ -57,7 +57,7 @@ def make(
             f"{env_id} downloads its data when it is built, and the download failed ({error.reason}); "
             "it needs a network connection."
         ) from None
-    env_params = _override(env_id, env_params, params)
+    env_params = override(env_id, env_params, params)
     env = from_gymnax(gymnax_env)
     if type(gymnax_env).__module__.startswith("gymnax.environments.minatar."):
         env = boolean_observations(env)
@@ -112,7 +112,7 @@ def from_gymnax(gymnax_env: Any) -> Env:
 
     def reset(key, params):
         obs, state = gymnax_env.reset_env(key, params)
-        return _strong(obs), jax.tree.map(_strong, state)
+        return strong(obs), jax.tree.map(strong, state)
 
     def step(key, state, action, params):
         obs, new_state, reward, terminated, info = gymnax_env.step_env(key, state, action, params)
@@ -297,12 +297,13 @@ def _transform_actions(env: Env, transform, transform_space, name: str) -> Env:
     return env._replace(step=step, action_space=lambda params: transform_space(bounded(params)))
 
 
-def _override(env_id: str, env_params: PyTree, overrides: dict[str, Any]) -> PyTree:
+def override(env_id: str, env_params: PyTree, overrides: dict[str, Any]) -> PyTree:
+    """Parameters (a dataclass) with other values of some. ValueError for unknown names and for no numbers."""
     names = [field.name for field in dataclasses.fields(env_params)]
     for name, value in overrides.items():
         if name not in names:
             raise ValueError(
-                f"{env_id} has no parameter {name!r}{_near(name, names)}; it has {', '.join(names)}."
+                f"{env_id} has no parameter {name!r}{near(name, names)}; it has {', '.join(names)}."
             )
         if not isinstance(value, (bool, int, float, np.ndarray, np.generic, jax.Array)):
             raise ValueError(
@@ -321,12 +322,13 @@ def _override(env_id: str, env_params: PyTree, overrides: dict[str, Any]) -> PyT
     return env_params
 
 
-def _near(name: str, names: Iterable[str]) -> str:
+def near(name: str, names: Iterable[str]) -> str:
+    """` (did you mean x, y?)`, or nothing where no name is like this one."""
     lower = {known.lower(): known for known in names}
     matches = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)
     return f" (did you mean {', '.join(lower[match] for match in matches)}?)" if matches else ""
 
 
-def _strong(x: Any) -> jax.Array:
+def strong(x: Any) -> jax.Array:
     """An array of x's own dtype that is not weakly typed."""
     return jax.lax.convert_element_type(jnp.asarray(x), jnp.asarray(x).dtype)

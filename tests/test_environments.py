@@ -122,9 +122,8 @@ def avals(tree):
     return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
 
 
-@each
-def test_a_step_leaves_the_type_of_the_state(env_id):
-    env, params = make(env_id)
+def assert_types(env, params):
+    """A scan can carry the state, and a step gives what a rollout needs. Nothing is computed."""
 
     def reset(key):  # traced, so that a leaf that is not an array is a Python number
         result = env.reset(key, params)
@@ -152,6 +151,12 @@ def test_a_step_leaves_the_type_of_the_state(env_id):
     assert all(leaf.shape == () for leaf in info.values())  # no observation
     assert {"episode_return", "episode_length"} <= set(info)
     assert "discount" not in info
+    assert obs.shape == env.observation_space(params).shape
+
+
+@each
+def test_a_step_leaves_the_type_of_the_state(env_id):
+    assert_types(*make(env_id))
 
 
 def test_frozen_lake_is_observed_one_hot():

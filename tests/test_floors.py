@@ -30,6 +30,7 @@ FLOORS = {
         "values",
         "minibatch",
         "agent",
+        "adapters",
     ],
     3: ["algorithms"],
     4: ["normalization"],
@@ -92,7 +93,8 @@ def test_no_circle():
         path.relative_to(PACKAGE)
         .with_suffix("")
         .as_posix()
-        .replace("algorithms/", "algorithms."): (imports_of(path.read_text()))
+        .replace("algorithms/", "algorithms.")
+        .replace("adapters/", "adapters."): (imports_of(path.read_text()))
         for path in PACKAGE.rglob("*.py")
         if path.name != "__init__.py"
     }
@@ -124,6 +126,12 @@ def test_one_file_only(package, file):
     assert importing == {file}
 
 
+def test_nothing_imports_the_adapters():
+    for path in PACKAGE.rglob("*.py"):
+        if name_of(path) != "adapters":
+            assert "adapters" not in imports_of(path.read_text()), path
+
+
 def test_import_is_light():
     code = "import sys, purejaxpg; print(*sys.modules)"
     loaded = subprocess.run(
@@ -131,6 +139,7 @@ def test_import_is_light():
     ).stdout.split()
     assert "purejaxpg" in loaded
     heavy = {"gymnax", "matplotlib", "pandas", "orbax", "seaborn", "tyro", "tensorboardX", "wandb"}
+    heavy |= {"brax", "craftax", "jumanji", "pgx"}
     assert not heavy & set(loaded)
 
 
