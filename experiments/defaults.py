@@ -119,10 +119,15 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "Acrobot-v1": {
             **NORMALIZED,
+            "total_steps": 97_900,  # and 2,048 to warm up
+            "warmup_steps": 128,
             "num_envs": 4,
             "num_steps": 128,
-            "gae_lambda": 0.86,
-            "value_learning_rate": 1.5e-3,
+            "discount": 0.995,
+            "max_kl": 0.012,
+            "damping": 0.17,
+            "gae_lambda": 0.865,
+            "value_learning_rate": 1.25e-3,
             "num_value_minibatches": 8,
             "max_grad_norm": 10.0,
         },
