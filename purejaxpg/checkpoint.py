@@ -5,8 +5,10 @@ import os
 import shutil
 import zlib
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 
 from purejaxpg.types import PyTree
 
@@ -19,17 +21,20 @@ _CHECKSUMS = "checksums.json"
 def save(path: str | Path, tree: PyTree) -> None:
     """Write a pytree of arrays into the new folder `path`. The folder is there whole or not at all.
 
+    Of several processes the first writes, alone, what it has whole (as results of `sweep` are); each may read.
+
     Raises:
       FileExistsError: `path` exists; nothing is overwritten.
+      ValueError: called in another process than the first, or with typed keys where there are several.
     """
-    from orbax.checkpoint import StandardCheckpointer
-
+    if jax.process_count() > 1:
+        tree = _host_copy(tree)
     path = Path(path).absolute()
     if path.exists():
         raise FileExistsError(f"{path} exists; a checkpoint is never overwritten.")
     unfinished = path.with_name(f".saving-{path.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
-    with StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         checkpointer.save(unfinished, tree, custom_metadata={_FORMAT_KEY: FORMAT})
         checkpointer.wait_until_finished()
     (unfinished / _CHECKSUMS).write_text(json.dumps(_checksums(unfinished)))
@@ -46,13 +51,11 @@ def restore(path: str | Path, like: PyTree) -> PyTree:
       FileNotFoundError: there is no checkpoint at `path`.
       ValueError: damaged, of another format or not of the shape of `like`.
     """
-    from orbax.checkpoint import StandardCheckpointer
-
     path = Path(path).absolute()
     if not path.is_dir():
         raise FileNotFoundError(f"There is no checkpoint at {path}.")
     _check_files(path)
-    with StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         try:
             metadata = checkpointer.metadata(path).custom_metadata or {}
         except (ValueError, FileNotFoundError) as error:
@@ -81,6 +84,31 @@ def restore(path: str | Path, like: PyTree) -> PyTree:
     if any(x.dtype != y.dtype for x, y in zip(jax.tree.leaves(restored), jax.tree.leaves(like))):
         raise ValueError(f"{path} is damaged: its types are not those that it was saved with.")
     return restored
+
+
+def _checkpointer() -> Any:
+    """Orbax's, which otherwise waits for all processes."""
+    from orbax.checkpoint import StandardCheckpointer
+    from orbax.checkpoint.options import MultiprocessingOptions
+
+    me = jax.process_index()
+    alone = MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}"
+    )
+    return StandardCheckpointer(multiprocessing_options=alone)
+
+
+def _host_copy(tree: PyTree) -> PyTree:
+    """Arrays of NumPy: orbax writes no array of JAX that only one of several processes has."""
+    if jax.process_index() > 0:
+        raise ValueError(
+            f"Process {jax.process_index()} cannot write a checkpoint: call save in process 0 only."
+        )
+    if any(jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) for x in jax.tree.leaves(tree)):
+        raise ValueError(
+            "Typed keys cannot be saved from several processes: save jax.random.key_data of them."
+        )
+    return jax.tree.map(np.asarray, tree)
 
 
 def _checksums(path: Path) -> dict[str, int]:

@@ -198,12 +198,28 @@ import jax
 number, process, port, file = sys.argv[1:]
 if int(number) > 1:
     jax.distributed.initialize(f"127.0.0.1:{port}", int(number), int(process))
+from pathlib import Path
+from jax.experimental import multihost_utils
 from test_sweep import LEARNING_RATES, ppo_run
 import purejaxpg as pg
+from purejaxpg import checkpoint
 assert jax.process_count() == int(number), jax.process_count()
 keys = jax.random.split(jax.random.key(0), 3)
 state, metrics = pg.sweep(ppo_run, keys, LEARNING_RATES)
 np.savez(file, *jax.tree.leaves((state.params, metrics)), devices=len(jax.devices()))
+
+folder = Path(file).parent / "checkpoint"
+if jax.process_index() == 0:
+    checkpoint.save(folder, state)
+else:
+    try:
+        checkpoint.save(folder, state)
+    except ValueError as error:
+        assert "call save in process 0 only" in str(error)
+    else:
+        raise AssertionError("a second process must not write")
+multihost_utils.sync_global_devices("saved")
+jax.tree.map(np.testing.assert_array_equal, checkpoint.restore(folder, state), state)
 """
 
 
