@@ -76,10 +76,10 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "MountainCar-v0": {
             "total_steps": 1_000_000,
             "num_envs": 16,
-            "num_steps": 64,
-            "learning_rate": 1e-3,
-            "gae_lambda": 0.98,
-            "entropy_coef": 0.0,
+            "num_steps": 32,
+            "learning_rate": 2.4e-3,
+            "gae_lambda": 0.97,
+            "clip_eps": 0.1,
         },
         "Pendulum-v1": {
             "total_steps": 100_000,
