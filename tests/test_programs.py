@@ -610,7 +610,7 @@ def test_defaults_cover_every_environment():
     assert all(set(row) <= known for row in ENVIRONMENTS.values())
     # What holds for one algorithm alone is nearer than what holds for an environment.
     assert defaults("actor_critic", "Pendulum-v1")["discount"] == 0.95
-    assert defaults("ppo", "Pendulum-v1")["discount"] == 0.9
+    assert defaults("reinforce", "Pendulum-v1")["discount"] == 0.9
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
