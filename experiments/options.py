@@ -8,11 +8,11 @@ from typing import Any, Literal
 @dataclass(frozen=True)
 class RunOptions:
     env: str = "CartPole-v1"
-    """Id of a gymnax environment."""
+    """Id of a gymnax environment, or `library:name` of brax, craftax, jumanji or pgx."""
     env_params: dict[str, float] = field(default_factory=dict)
     """Parameters of the environment to override, e.g. `length 0.7 masspole 0.2`."""
     env_kwargs: dict[str, str] = field(default_factory=dict)
-    """Arguments of the environment's constructor, e.g. `map_name 8x8`."""
+    """Arguments of the environment's constructor or of its adapter, e.g. `map_name 8x8`, `first True`."""
     actions: Literal["clip", "rescale", "tanh"] = "clip"
     """How continuous actions meet their bounds: clipped, rescaled from [-1, 1], or squashed by tanh."""
     seeds: int = 16

@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import flax.linen as nn
@@ -17,6 +18,10 @@ from options import (
 )
 
 import purejaxpg as pg
+from purejaxpg.adapters.brax import make_brax
+from purejaxpg.adapters.craftax import make_craftax
+from purejaxpg.adapters.jumanji import make_jumanji
+from purejaxpg.adapters.pgx import make_pgx
 from purejaxpg.types import Algorithm, Build, Env, PyTree, Space
 
 ACTIVATIONS: dict[str, Callable] = {"tanh": nn.tanh, "relu": nn.relu}
@@ -31,16 +36,37 @@ ACTIONS: dict[str, Callable[[Env], Env]] = {
     "rescale": pg.rescale_actions,
     "tanh": pg.squash_actions,
 }
+ADAPTERS: dict[str, Callable[..., tuple[Env, PyTree]]] = {
+    "brax": make_brax,
+    "craftax": make_craftax,
+    "jumanji": make_jumanji,
+    "pgx": make_pgx,
+}
+"""Library, also the name of its extra -> what makes its environments: `--env brax:hopper`."""
 
 
 def build_env(options: RunOptions) -> tuple[Env, PyTree]:
     """The environment of a run and its parameters."""
     env_kwargs = {name: _literal(value) for name, value in options.env_kwargs.items()}
+    library, colon, name = options.env.partition(":")
+    make: Callable[..., tuple[Env, PyTree]]
+    if colon:
+        make = partial(_adapter(library), name, **env_kwargs)
+    else:
+        make = partial(pg.make, options.env, env_kwargs=env_kwargs)
     try:
-        env, env_params = pg.make(options.env, env_kwargs=env_kwargs, **options.env_params)
+        env, env_params = make(**options.env_params)
     except (ArithmeticError, LookupError) as error:  # constructors of gymnax check little
         raise ValueError(f"{options.env} cannot be built with {env_kwargs}: {error}.") from None
     return ACTIONS[options.actions](env), env_params
+
+
+def _adapter(library: str) -> Callable[..., tuple[Env, PyTree]]:
+    if library not in ADAPTERS:
+        raise ValueError(f"There is no adapter {library!r}; there are {', '.join(ADAPTERS)}.")
+    if find_spec(library) is None:
+        raise ValueError(f"{library} is not installed: pip install -e .[{library}].")
+    return ADAPTERS[library]
 
 
 def build_algorithm(

@@ -32,7 +32,7 @@ from purejaxpg.types import PyTree
 @dataclass(frozen=True)
 class FolderOptions:
     name: str | None = None
-    """Folder of the results; `<algorithm>-<env>` if not given."""
+    """Folder of the results; `<algorithm>-<env>`, with a `-` for a `:`, if not given."""
     output: Path = Path("results")
     """Where the folders of results are."""
     resume: bool = False
@@ -66,7 +66,7 @@ def prepare(
 ) -> tuple[Run, Path, tuple[PyTree, History] | None, Tracker | None]:
     """The checked run of a command line, its folder, where it is to be gone on with, and its tracker."""
     run, options = parse(arguments)
-    folder = options.output / (options.name or f"{run.name}-{run.options.env}")
+    folder = folder_of(options.output, options.name, run.name, run.options.env)
     restored = None
     if options.resume:
         restored = restore_training(run, folder)
@@ -75,6 +75,10 @@ def prepare(
         config = {"config": run.config(), "chunks": run.chunks(), "versions": runtime.describe()}
         write_json(folder / "config.json", config)
     return run, folder, restored, make_tracker(options.tracker, run, folder, restored)
+
+
+def folder_of(output: Path, name: str | None, algorithm: str, env_id: str) -> Path:
+    return output / (name or f"{algorithm}-{env_id.replace(':', '-')}")
 
 
 def make_tracker(
@@ -100,7 +104,7 @@ def parse(arguments: list[str]) -> tuple[Run, FolderOptions]:
     first.add_argument("--output", type=Path, default=FolderOptions.output)
     first.add_argument("--resume", action="store_true")
     known, _ = first.parse_known_args(arguments[1:])
-    folder = known.output / (known.name or f"{name}-{known.env}")
+    folder = folder_of(known.output, known.name, name, known.env)
 
     stored = read_config(folder)["config"] if known.resume else None
     row = defaults(name, known.env) if stored is None else stored
@@ -144,6 +148,7 @@ def report(run: Run, folder: Path, outcome: Outcome) -> None:
         "eval_episodes_per_seed": run.options.eval_episodes,
         "policy": "deterministic" if run.options.deterministic else "stochastic",
         "return_iqm": float(statistics.iqm(final)),
+        "return_iqm_untrained": float(statistics.iqm(scores[:, 0])),
         "return_mean": float(final.mean()),
         "return_min": float(final.min()),
         "return_max": float(final.max()),

@@ -23,11 +23,11 @@ from defaults import DEFAULTS, ENVIRONMENTS, defaults
 from jax.experimental.compilation_cache import compilation_cache
 from matplotlib.image import imread
 from options import RunOptions
-from recipes import ALGORITHMS
+from recipes import ADAPTERS, ALGORITHMS
 from results import read_arrays, read_config, restore_state
 from runs import fill, make_run, run_from_config
 
-from purejaxpg import checkpoint
+from purejaxpg import checkpoint, statistics
 
 EXPERIMENTS = Path(train.__file__).parent
 TINY = (
@@ -159,6 +159,9 @@ def test_summary_is_of_the_last_evaluation(finished):
     assert summary["env_steps_per_seed"] == 768
     low, high = summary["return_iqm_95"]
     assert low <= summary["return_iqm"] <= high
+    first = read_arrays(finished / "evaluations.npz")["returns"][:, 0].mean(axis=1)
+    np.testing.assert_allclose(summary["return_iqm_untrained"], statistics.iqm(first), rtol=1e-6)
+    assert summary["return_iqm_untrained"] != summary["return_iqm"]
 
 
 def test_chunks_sum_to_the_updates(finished):
@@ -600,7 +603,7 @@ def test_defaults_are_options_of_registered_environments(name):
     }
     assert "" in DEFAULTS[name]
     for env_id, row in DEFAULTS[name].items():
-        assert env_id in ("", *gymnax.registered_envs)
+        assert env_id in ("", *gymnax.registered_envs) or env_id.partition(":")[0] in ADAPTERS
         assert set(row) <= known, (env_id, set(row) - known)
 
 
@@ -613,18 +616,23 @@ def test_defaults_cover_every_environment():
     assert defaults("reinforce", "Pendulum-v1")["discount"] == 0.9
 
 
+def assert_defaults_make_a_run(name, env_id):
+    """Values are of the right kind, minibatches divide, networks fit."""
+    row = defaults(name, env_id)
+    run = make_run(name, fill(RunOptions, row), fill(ALGORITHMS[name][0], row))
+    assert run.num_updates >= 10
+    for options in (run.options, run.algorithm_options):
+        for field in dataclasses.fields(options):
+            value = getattr(options, field.name)
+            if field.type in (int, bool, float, str):
+                assert type(value) in (field.type, int if field.type is float else field.type)
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_defaults_make_runs(name):
-    """Values are of the right kind, minibatches divide, networks fit."""
     for env_id in DEFAULTS[name]:
-        row = defaults(name, env_id or RunOptions.env)
-        run = make_run(name, fill(RunOptions, row), fill(ALGORITHMS[name][0], row))
-        assert run.num_updates >= 10
-        for options in (run.options, run.algorithm_options):
-            for field in dataclasses.fields(options):
-                value = getattr(options, field.name)
-                if field.type in (int, bool, float, str):
-                    assert type(value) in (field.type, int if field.type is float else field.type)
+        if ":" not in env_id:  # those need extras: test_adapter_programs.py
+            assert_defaults_make_a_run(name, env_id or RunOptions.env)
 
 
 def test_runtime_respects_what_the_user_set():
