@@ -16,6 +16,15 @@ MINATAR: dict[str, Any] = {
     "seeds": 4,
 }
 
+ADAPTED: dict[str, Any] = {
+    "total_steps": 1_000_000,
+    "num_envs": 64,
+    "num_steps": 64,
+    "num_minibatches": 8,
+    "learning_rate": 1e-3,
+}
+"""What goes well with environments of other libraries."""
+
 NORMALIZED: dict[str, Any] = {"normalize_observations": True, "normalize_rewards": True}
 
 ENVIRONMENTS: dict[str, dict[str, Any]] = {
@@ -100,6 +109,18 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "Freeway-MinAtar": MINATAR,
         "Seaquest-MinAtar": MINATAR,
         "SpaceInvaders-MinAtar": MINATAR,
+        "brax:inverted_pendulum": {**ADAPTED, "entropy_coef": 0.0},
+        "jumanji:Snake-v1": ADAPTED,
+        "pgx:connect_four": {**ADAPTED, "num_steps": 32, "num_minibatches": 4},
+        "pgx:tic_tac_toe": {
+            **ADAPTED,
+            "total_steps": 2_000_000,
+            "learning_rate": 2e-3,
+            "entropy_coef": 0.0,
+            "discount": 1.0,
+            "hidden_sizes": (128, 128),
+            "eval_episodes": 1024,
+        },
     },
     "trpo": {
         "": {"num_envs": 2, "num_steps": 1024, "total_steps": 100_000},

@@ -20,7 +20,7 @@ def make_craftax(env_id: str, **params: Any) -> tuple[Env, PyTree]:
 
     Craftax ends an episode by death or success, which terminate, and after `max_timesteps`, which truncates.
     Where an episode ends, `info` has a number per achievement, 100 or 0. Every step of a rollout also makes
-    a new world, most of which are thrown away: expect a few thousand steps per second on a CPU.
+    a new world, nearly all of which are thrown away, and that takes most of its time.
 
     Args:
       env_id: one of `NAMES`.
