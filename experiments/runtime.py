@@ -3,6 +3,7 @@
 import os
 import platform
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -29,7 +30,8 @@ def describe() -> dict[str, object]:
     """Versions and devices, for the record of a result."""
     import jax
 
-    packages = ("jax", "jaxlib", "flax", "optax", "gymnax", "distrax", "numpy")
+    packages = ["jax", "jaxlib", "flax", "optax", "gymnax", "distrax", "numpy"]
+    packages += [name for name in ("brax", "craftax", "jumanji", "pgx") if find_spec(name)]
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in packages},

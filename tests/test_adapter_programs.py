@@ -1,12 +1,14 @@
 """Environments of other libraries from the command line."""
 
+from importlib.metadata import version
+
 import pytest
 import recipes
 import train
 from defaults import DEFAULTS
 from options import RunOptions
 from recipes import ADAPTERS, build_env
-from results import read_json
+from results import read_config, read_json
 from test_programs import TINY, assert_defaults_make_a_run, refused, sentence
 
 ROWS = [(name, env_id) for name, rows in DEFAULTS.items() for env_id in rows if ":" in env_id]
@@ -37,7 +39,9 @@ def test_a_run_writes_its_folder(tmp_path, capsys):
     pytest.importorskip("pgx")
     arguments = ["ppo", "--env", "pgx:tic_tac_toe", "--env-kwargs", "first", "True", *TINY]
     assert train.main([*arguments, "--output", str(tmp_path)]) == 0
-    summary = read_json(tmp_path / "ppo-pgx-tic_tac_toe" / "summary.json")
+    folder = tmp_path / "ppo-pgx-tic_tac_toe"
+    assert read_config(folder)["versions"]["pgx"] == version("pgx")
+    summary = read_json(folder / "summary.json")
     assert summary["seeds_diverged"] == 0
     assert all(-1 <= x <= 1 for x in summary["return_per_seed"])
     assert train.main([*arguments, "--output", str(tmp_path), "--resume"]) == 0
