@@ -89,6 +89,8 @@ def normalize_rewards(build: Build, *, discount: Scalar, warmup_steps: int = 0) 
 
     That return is G = discount G + reward along the steps of an environment, from 0 in every episode
     (Engstrom et al. 2020, arXiv:2005.12729, section 3); it is the `discounted_return` in `info`.
+    The value loss falls with the square of that deviation: where one optimizer minimises it together with the
+    policy's, as in `ppo`, a larger `value_coef` restores its weight.
 
     Args:
       discount: the algorithm's.
