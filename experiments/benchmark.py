@@ -47,6 +47,8 @@ class BenchmarkOptions:
 
 
 def main(arguments: list[str]) -> int:
+    # Compilation is timed. Before anything is compiled: later JAX would not look at it any more.
+    jax.config.update("jax_enable_compilation_cache", False)
     try:
         run, algorithm_options, options, name = parse(arguments)
         env, env_params = build_env(run)
@@ -54,7 +56,6 @@ def main(arguments: list[str]) -> int:
     except (ValueError, TypeError, ConnectionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    jax.config.update("jax_enable_compilation_cache", False)  # compilation is timed
     keys = jax.random.split(jax.random.key(run.seed), run.seeds)
     steps = run.steps_per_update * run.seeds
     programs = parts(algorithm, env, env_params, run, options.updates)
