@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -134,14 +133,11 @@ def test_value_approaches_the_infinite_sum_at_time_limits(name):
     assert abs(float(learnt[0, 0]) - 10.0) < 0.3
 
 
-@pytest.mark.parametrize(
-    "kind", ["Pendulum-v1", "Breakout-MinAtar", "FrozenLake-misc", "masked", "MemoryChain-bsuite"]
-)
+@pytest.mark.parametrize("kind", ["Pendulum-v1", "Breakout-MinAtar", "FrozenLake-misc", "masked"])
 def test_other_kinds_of_environments(name, kind):
+    """One that wants a memory: test_every_algorithm_where_a_memory_is_wanted of test_memory.py."""
     env, env_params = frozen_lake_under(on_the_grid) if kind == "masked" else pg.make(kind)
-    remembers = kind == "MemoryChain-bsuite" and name != "online_actor_critic"
-    options = {"cell": nn.GRUCell(4)} if remembers else {}
-    state, metrics = run_on(env, env_params, name, num_updates=2, **options)(jax.random.key(0))
+    state, metrics = run_on(env, env_params, name, num_updates=2)(jax.random.key(0))
     assert all(np.isfinite(value).all() for value in metrics.values())
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 
