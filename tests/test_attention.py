@@ -12,6 +12,7 @@ WINDOW, FEATURES, HEADS, T = 3, 6, 2, 7
 CELL = pg.AttentionCell(FEATURES, window=WINDOW, num_heads=HEADS)
 
 
+@jax.jit
 def run(params, inputs):
     """Outputs `[T, features]` from an empty memory."""
     memory, outputs = CELL.initialize_carry(jax.random.key(0), (1, 4)), []

@@ -4,7 +4,7 @@ The oracle plays every episode by itself, step by step, from a memory that Pytho
 passes a `start` that is true, so that none of the code that resets takes part in it.
 """
 
-from functools import partial
+from functools import lru_cache, partial
 
 import flax.linen as nn
 import jax
@@ -52,9 +52,13 @@ def value_of(cell):
     return pg.value_network(pg.MLP((8,)), CELLS[cell])
 
 
+NO_START = np.zeros((1, 1), bool)
+compiled = lru_cache(jax.jit)  # once for all calls of the same network
+
+
 def one_by_one(network, params, obs, start, memory=None):
     """What the network says of every step, `[T, B, ...]`, by the oracle; and the memory after each, `[B]`."""
-    apply = jax.jit(lambda memory, obs: network.apply(params, memory, obs, jnp.zeros((1, 1), bool)))
+    apply = compiled(network.apply)
     said, after = [], []
     for b in range(start.shape[1]):
         now = None if memory is None else jax.tree.map(lambda x, b=b: x[b : b + 1], memory)
@@ -62,7 +66,7 @@ def one_by_one(network, params, obs, start, memory=None):
         for t in range(len(start)):
             if start[t, b]:
                 now = network.initial_memory(1)
-            output, now = apply(now, obs[t : t + 1, b : b + 1])
+            output, now = apply(params, now, obs[t : t + 1, b : b + 1], NO_START)
             column.append(jax.tree.map(lambda x: x[0, 0], output))
             memories.append(now)
         said.append(jax.tree.map(lambda *x: jnp.stack(x), *column))
@@ -172,7 +176,7 @@ def test_experience_of_two_rollouts_is_that_of_the_episodes(cell):
     for t in range(2 * T):
         for b in range(B):
             next_obs = seen.next_obs[t : t + 1, b : b + 1]
-            expected, _ = value.apply(params.value, after[b][t], next_obs, jnp.zeros((1, 1), bool))
+            expected, _ = compiled(value.apply)(params.value, after[b][t], next_obs, NO_START)
             np.testing.assert_allclose(both.next_value[t, b], expected[0, 0], rtol=1e-5, atol=1e-5)
     # The update asks again, in pieces of the rollout, with the memory from before each.
     distribution_of, values_of = views(env, env_params, policy, value)

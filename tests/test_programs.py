@@ -212,7 +212,7 @@ def test_output_that_cannot_be_made_is_refused(tmp_path, capsys):
 
 
 def test_interrupted_run_goes_on_bitwise(finished, tmp_path, monkeypatch, capsys):
-    handler = signal.getsignal(signal.SIGINT)  # ignored where tests run in the background of a shell
+    handler = signal.getsignal(signal.SIGINT)  # ignored in the background of a shell
     seen = []
 
     def interrupt(progress, run, length, history):
