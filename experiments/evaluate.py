@@ -19,6 +19,7 @@ import tyro
 from recipes import build_env
 from results import read_config, restore_state, write_json
 from runs import Run, run_from_config
+from scores import as_worst
 
 from purejaxpg import checkpoint
 from purejaxpg.rollout import Episodes
@@ -85,6 +86,8 @@ def main(arguments: list[str]) -> int:
         env, shifted = build_env(replace(trained.run.options, env_params=env_params))
         if options.output is not None and options.output.exists():
             raise FileExistsError(f"{options.output} exists: choose another file to --output to.")
+        if options.output is not None:
+            options.output.parent.mkdir(parents=True, exist_ok=True)
         if options.save is not None:
             save(trained, options.save)
     except (ValueError, TypeError, OSError) as error:
@@ -172,6 +175,7 @@ def report(options: Options, trained: Trained, episodes: Episodes) -> None:
         values = [f(x) for x in both for f in (np.mean, np.std, np.min, np.max)]
         print("  ".join([label.rjust(10), *(f"{value:11.2f}" for value in values)]))
     means = returns.mean(axis=1)
+    means = as_worst(means, ~np.isfinite(means))  # a diverged policy counts as the worst
     summary: dict[str, Any] = {"policy": policy, "episodes_per_seed": options.episodes}
     summary |= {"env_params": options.env_params, "key": options.key, "seeds": trained.seeds}
     summary |= {"return_per_seed": means.tolist()}

@@ -505,6 +505,16 @@ def test_evaluate_prints_every_seed_and_takes_one_out(finished, tmp_path, capsys
     assert rows(capsys.readouterr().out) == {"6": every["6"]}
 
 
+def test_a_seed_without_a_return_counts_as_the_worst(finished, tmp_path, monkeypatch, capsys):
+    broken = evaluate.Episodes(
+        np.array([[np.nan], [2.0], [7.0]]), np.ones((3, 1)), np.ones((3, 1), bool)
+    )
+    monkeypatch.setattr(evaluate, "distribute", lambda *_, **__: lambda *_: broken)
+    output = tmp_path / "new" / "evaluation.json"
+    assert evaluate.main([str(finished), "--output", str(output)]) == 0
+    assert json.loads(output.read_text())["return_per_seed"] == [2, 2, 7]
+
+
 def test_saved_policy_needs_nothing_else(copied, tmp_path, capsys):
     flags = ("--episodes", "6", "--deterministic", "--env-params", "max_steps_in_episode", "9")
     saved = tmp_path / "policies" / "one"
