@@ -8,19 +8,11 @@ from pathlib import Path
 
 
 def set_up() -> None:
-    """One host device per core, guards against deadlocks on a CPU, and a compilation cache."""
+    """One host device per core on a CPU, and a compilation cache."""
     cores = len(os.sched_getaffinity(0))
-    wanted = {"--xla_force_host_platform_device_count": str(cores)}
-    if version("jaxlib").startswith("0.10."):
-        # jaxlib 0.10's CPU back end can wait for itself for ever: its tasks block threads of a pool
-        # that has one per core, and its default scheduler makes it likelier. So: another scheduler,
-        # and a pool that is much larger than what can block. It costs a fifth to a third of the speed
-        # on two cores; whether 4 threads are enough there is not settled.
-        wanted["--xla_cpu_enable_concurrency_optimized_scheduler"] = "false"
-        os.environ.setdefault("NPROC", str(max(16, 4 * cores)))
-    flags = os.environ.get("XLA_FLAGS", "")
-    missing = [f"{flag}={value}" for flag, value in wanted.items() if flag not in flags]
-    os.environ["XLA_FLAGS"] = " ".join([flags, *missing]).strip()
+    flags, devices = os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count"
+    if devices not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {devices}={cores}".strip()
 
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "purejaxpg" / "xla"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))

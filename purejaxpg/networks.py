@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_batching import sequential_vmap
 
 from purejaxpg.distributions import categorical, diagonal_gaussian
 from purejaxpg.types import Discrete, Masked, Network, PyTree, Space, on_obs, split_mask
@@ -145,7 +146,7 @@ def feed_forward(module: nn.Module, output_fn: Callable) -> Network:
         output = module.apply(params, _flat(obs))
         return output_fn(_unflat(output, jax.tree.leaves(obs)[0].shape[:2])), memory
 
-    return Network(init, lambda batch: (), apply)
+    return Network(_one_at_a_time(init), lambda batch: (), apply)
 
 
 def recurrent(
@@ -188,7 +189,7 @@ def recurrent(
         output = head.apply(params["head"], on_obs(lambda _: _flat(hidden), flat))
         return output_fn(_unflat(output, start.shape)), memory
 
-    return Network(init, initial_memory, apply)
+    return Network(_one_at_a_time(init), initial_memory, apply)
 
 
 def _network(
@@ -198,6 +199,22 @@ def _network(
     if cell is None:
         return feed_forward(head(torso), output_fn)
     return recurrent(torso, cell, head(lambda features: features), output_fn)
+
+
+def _one_at_a_time(init: Callable) -> Callable:
+    """`init(key, obs)` that, vmapped on a CPU, draws one network after the other, with the same numbers.
+
+    Orthogonal initialisation, which flax's recurrent cells want too, is a QR decomposition. A batched one
+    of jaxlib 0.10 holds a thread of XLA's pool while it waits for others of that pool, so that as many at
+    once as there are threads wait for ever. A single one does not, and other devices are better off with
+    the batch.
+    """
+    alone = sequential_vmap(init)
+
+    def choose(key: jax.Array, obs: PyTree) -> PyTree:
+        return jax.lax.platform_dependent(key, obs, cpu=alone, default=init)
+
+    return choose
 
 
 def _flat(x: PyTree) -> PyTree:

@@ -1,4 +1,4 @@
-"""XLA is set up as in the programs (two host devices, no deadlocks), before anything imports JAX."""
+"""XLA is set up as in the programs (two host devices), before anything imports JAX."""
 
 import os
 

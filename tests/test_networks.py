@@ -1,5 +1,7 @@
 """Networks: shapes, the initialisation that the file promises, and that no sample sees another."""
 
+import re
+from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -74,6 +76,32 @@ def test_initialisation(name, built):
     assert all((bias == 0).all() for bias in biases)
     others = [leaf for leaf in jax.tree.leaves(params) if leaf.dtype != jnp.float32]
     assert not others
+
+
+REMEMBERING = {"GRU": nn.GRUCell(8), "LSTM": nn.OptimizedLSTMCell(8)}
+
+
+@pytest.mark.parametrize("name", [*CASES, *REMEMBERING])
+def test_vmapped_on_a_cpu_one_network_is_drawn_after_the_other(name):
+    """With the bits of each alone; batched, jaxlib 0.10's QR decompositions can wait for ever."""
+    if name in CASES:
+        network, obs_shape, _ = CASES[name]
+    else:
+        network, obs_shape = value_network(MLP((8,)), REMEMBERING[name]), (6,)
+    obs = jnp.zeros((T, B, *obs_shape))
+    keys = jax.random.split(jax.random.key(0), 3)
+    lowered = jax.jit(jax.vmap(network.init, (0, None))).lower(keys, obs)
+    decompositions = [line for line in lowered.as_text().splitlines() if "geqrf" in line]
+    assert decompositions
+    for line in decompositions:
+        assert re.search(r"-> \(tensor<\d+x\d+xf32>", line), line
+    together = lowered.compile()(keys, obs)
+    for i, key in enumerate(keys):
+        jax.tree.map(
+            partial(np.testing.assert_array_equal, strict=True),
+            jax.tree.map(lambda x, i=i: x[i], together),
+            jax.jit(network.init)(key, obs),
+        )
 
 
 def test_sizes_of_the_default_torso(built):

@@ -647,10 +647,10 @@ def test_defaults_make_runs(name):
 
 
 def test_runtime_respects_what_the_user_set():
-    user = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3", "NPROC": "17"}
+    user = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
     script = (
         "import runtime, os, jax; cache = jax.config.jax_compilation_cache_dir;"
-        "print(jax.device_count(), os.environ['NPROC'], cache, os.environ['XLA_FLAGS'].count('device'))"
+        "print(jax.device_count(), cache, os.environ['XLA_FLAGS'].count('device'))"
     )
     base = {key: value for key, value in os.environ.items() if not key.startswith(("JAX_", "XLA"))}
     for cache in ({"XDG_CACHE_HOME": "/xdg"}, {"JAX_COMPILATION_CACHE_DIR": "/mine"}):
@@ -664,4 +664,4 @@ def test_runtime_respects_what_the_user_set():
             timeout=100,
         )
         where = "/mine" if "JAX_COMPILATION_CACHE_DIR" in cache else "/xdg/purejaxpg/xla"
-        assert done.stdout.split() == ["3", "17", where, "1"], done.stderr
+        assert done.stdout.split() == ["3", where, "1"], done.stderr
