@@ -30,7 +30,7 @@ from results import write_json
 
 from purejaxpg.rollout import begin, unroll
 from purejaxpg.sweep import distribute
-from purejaxpg.train import train
+from purejaxpg.train import begin_training, train
 from purejaxpg.types import Algorithm, Box, Env, PyTree
 
 
@@ -67,7 +67,8 @@ def main(arguments: list[str]) -> int:
         f"{'part':14}{'compile s':>10}{'median ms':>11}{'fastest':>10}{'slowest':>10}{'steps/s':>13}"
     )
     figures = {}
-    state = jax.block_until_ready(distribute(partial(begin_training, algorithm, env_params))(keys))
+    begin_run = partial(begin_training, algorithm=algorithm, env_params=env_params)
+    state = jax.block_until_ready(distribute(begin_run)(keys))
     for part, (program, needs_state, updates) in programs.items():
         figure = measure(program, (keys, state) if needs_state else (keys,), options.repeats)
         figure["steps_per_second"] = steps * updates / figure["median_seconds"]
@@ -112,10 +113,6 @@ def parse(arguments: list[str]) -> tuple[RunOptions, Any, BenchmarkOptions, str]
     if min(options.own.repeats, options.own.updates) < 1:
         raise ValueError("--repeats and --updates must be at least 1.")
     return options.run, options.algorithm, options.own, name
-
-
-def begin_training(algorithm: Algorithm, env_params: PyTree, key: jax.Array) -> PyTree:
-    return train(key, algorithm, env_params, num_updates=0)[0]
 
 
 def parts(

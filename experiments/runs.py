@@ -10,7 +10,7 @@ import numpy as np
 from options import RunOptions, check
 from recipes import ALGORITHMS, build_algorithm, build_env
 
-from purejaxpg.train import train
+from purejaxpg.train import begin_training, train
 from purejaxpg.types import Algorithm, Env, PyTree
 
 CHUNKS = 50
@@ -52,7 +52,7 @@ class Run:
 
     def initial_state(self, key: jax.Array) -> PyTree:
         """The state in which the seed with this key begins."""
-        return train(key, self.algorithm, self.env_params, num_updates=0)[0]
+        return begin_training(key, self.algorithm, self.env_params)
 
     def like(self) -> PyTree:
         """Shapes `[seeds, ...]` and types of the states of all seeds; nothing is computed."""

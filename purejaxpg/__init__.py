@@ -67,6 +67,7 @@ from purejaxpg.tabular import from_mdp as from_mdp
 from purejaxpg.tabular import frozen_lake as frozen_lake
 from purejaxpg.tabular import tabular_policy as tabular_policy
 from purejaxpg.tabular import tabular_value as tabular_value
+from purejaxpg.train import begin_training as begin_training
 from purejaxpg.train import evaluate as evaluate
 from purejaxpg.train import train as train
 from purejaxpg.train import train_and_evaluate as train_and_evaluate

@@ -9,6 +9,11 @@ from purejaxpg.rollout import Episodes, first_episodes
 from purejaxpg.types import Algorithm, Env, PyTree
 
 
+def begin_training(key: jax.Array, algorithm: Algorithm, env_params: PyTree) -> PyTree:
+    """The state in which the run with this key begins: where `train` starts if it is given none."""
+    return algorithm.init(_init_and_run_keys(key)[0], env_params)
+
+
 def train(
     key: jax.Array,
     algorithm: Algorithm,
@@ -31,9 +36,9 @@ def train(
     """
     if num_updates < 0:
         raise ValueError(f"num_updates={num_updates} must not be negative.")
-    init_key, run_key = jax.random.split(key)
+    run_key = _init_and_run_keys(key)[1]
     if state is None:
-        state = algorithm.init(init_key, env_params)
+        state = begin_training(key, algorithm, env_params)
 
     def update(state, _):
         step_key = jax.random.fold_in(run_key, state.update)
@@ -103,7 +108,7 @@ def train_and_evaluate(
         raise ValueError(f"{evaluate_every=} must be at least 1 and divide {num_updates=} evenly.")
     continue_training = partial(train, key, algorithm, env_params)
     if state is None:
-        state, _ = continue_training(num_updates=0)
+        state = begin_training(key, algorithm, env_params)
 
     def period(state, _):
         state, metrics = continue_training(num_updates=evaluate_every, state=state)
@@ -118,5 +123,9 @@ def train_and_evaluate(
 
 def evaluation_key(key: jax.Array, update: jax.Array) -> jax.Array:
     """A key for the evaluation after so many updates of the run with this key, unused by training."""
-    # The third of three keys is none of the two that `train` splits off.
+    # The third of three keys is none of the two of `_init_and_run_keys`.
     return jax.random.fold_in(jax.random.split(key, 3)[2], update)
+
+
+def _init_and_run_keys(key: jax.Array) -> jax.Array:
+    return jax.random.split(key)
