@@ -18,19 +18,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import runtime  # isort: skip  # before JAX: it sets XLA up
 import jax
 import jax.numpy as jnp
 import numpy as np
-from command_line import algorithm_name, environment_id, parse_options
-from defaults import defaults
-from options import RunOptions, check
-from recipes import build_algorithm, build_env
-from results import write_json
 
-from purejaxpg.rollout import begin, unroll
-from purejaxpg.sweep import distribute
-from purejaxpg.train import begin_training, train
+from experiments.common import runtime
+from experiments.common.command_line import algorithm_name, environment_id, parse_options
+from experiments.common.defaults import defaults
+from experiments.common.options import RunOptions, check
+from experiments.common.recipes import build_algorithm, build_env
+from experiments.common.results import write_json
+from purejaxpg.agent.rollout import begin, unroll
+from purejaxpg.training.sweep import distribute
+from purejaxpg.training.train import begin_training, train
 from purejaxpg.types import Algorithm, Box, Env, PyTree
 
 
@@ -47,6 +47,7 @@ class BenchmarkOptions:
 
 
 def main(arguments: list[str]) -> int:
+    runtime.set_up()
     # Compilation is timed. Before anything is compiled: later JAX would not look at it any more.
     jax.config.update("jax_enable_compilation_cache", False)
     try:

@@ -12,20 +12,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import runtime  # isort: skip  # before JAX: it sets XLA up
 import jax
 import numpy as np
 import tyro
-from recipes import build_env
-from results import read_config, restore_state, write_json
-from runs import Run, run_from_config
-from scores import as_worst
 
-from purejaxpg import checkpoint
-from purejaxpg.rollout import Episodes
-from purejaxpg.statistics import MIN_SEEDS, bootstrap_interval, iqm
-from purejaxpg.sweep import distribute
-from purejaxpg.train import evaluate
+from experiments.common import runtime
+from experiments.common.recipes import build_env
+from experiments.common.results import read_config, restore_state, write_json
+from experiments.common.runs import Run, run_from_config
+from experiments.common.scores import as_worst
+from purejaxpg.agent.rollout import Episodes
+from purejaxpg.reporting.statistics import MIN_SEEDS, bootstrap_interval, iqm
+from purejaxpg.training import checkpoint
+from purejaxpg.training.evaluate import evaluate
+from purejaxpg.training.sweep import distribute
 from purejaxpg.types import PyTree
 
 
@@ -75,6 +75,7 @@ class Trained(NamedTuple):
 
 
 def main(arguments: list[str]) -> int:
+    runtime.set_up()
     options = tyro.cli(Options, args=arguments, prog="evaluate.py", description=__doc__)
     try:
         if options.episodes < 1:

@@ -13,15 +13,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import runtime  # noqa: F401  # isort: skip  # before JAX: it sets XLA up
 import jax
 import numpy as np
 import tyro
-from evaluate import Trained, load, take
-from recipes import build_env, build_gymnax_env
-from results import write_whole
 
-from purejaxpg.rollout import begin, unroll
+from experiments.common import runtime
+from experiments.common.recipes import build_env, build_gymnax_env
+from experiments.common.results import write_whole
+from experiments.evaluate import Trained, load, take
+from purejaxpg.agent.rollout import begin, unroll
 from purejaxpg.types import Env, PyTree
 
 CLASSIC = ("Acrobot-v1", "CartPole-v1", "Pendulum-v1", "MountainCar-v0", "MountainCarContinuous-v0")
@@ -56,6 +56,7 @@ class Episode(NamedTuple):
 
 
 def main(arguments: list[str]) -> int:
+    runtime.set_up()
     options = tyro.cli(Options, args=arguments, prog="render.py", description=__doc__)
     try:
         check(options)

@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
-from parts import read_columns
-from ranking import COLUMNS, Curve, curves, label, rank, scored, short
-from results import read_arrays, read_config, write_text
-from scores import has_diverged
 
-from purejaxpg import comparison_plots, plotting, statistics, sweep_plots
+from experiments.common.parts import read_columns
+from experiments.common.ranking import COLUMNS, Curve, curves, label, rank, scored, short
+from experiments.common.results import read_arrays, read_config, write_text
+from experiments.common.scores import has_diverged
+from purejaxpg.reporting import comparison_plots, plotting, statistics, sweep_plots
 
 SHOWN = 6
 """Configurations in a picture of several: all, or the best ones and the worst."""

@@ -14,18 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import runtime  # isort: skip  # before JAX: it sets XLA up
 import jax
 import numpy as np
-from parts import part_path, read_columns, write_part
-from plan import Group, Plan, read_plan
-from ranking import COLUMNS, curves, rank, table_text
-from results import claim, read_config, write_json
-from runs import Run
 from tqdm import tqdm
 
-from purejaxpg.sweep import chunk, distribute, fitting_chunk_size, zipped_rows
-from purejaxpg.train import evaluate, train_and_evaluate
+from experiments.common import runtime
+from experiments.common.parts import part_path, read_columns, write_part
+from experiments.common.plan import Group, Plan, read_plan
+from experiments.common.ranking import COLUMNS, curves, rank, table_text
+from experiments.common.results import claim, read_config, write_json
+from experiments.common.runs import Run
+from purejaxpg.training.evaluate import evaluate
+from purejaxpg.training.sweep import chunk, distribute, fitting_chunk_size, zipped_rows
+from purejaxpg.training.train import train_and_evaluate
 
 CHUNKS = 16
 """Chunks of a group on a CPU, about: there, more runs at once are no faster."""
@@ -46,6 +47,7 @@ class SweepOptions:
 
 
 def main(arguments: list[str]) -> int:
+    runtime.set_up()
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if arguments else 2

@@ -14,18 +14,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-import runtime  # isort: skip  # before JAX: it sets XLA up
 import numpy as np
-from command_line import algorithm_name, parse_options
-from defaults import defaults
-from hostloop import History, Outcome, restore_training, run_training
-from options import RunOptions
-from results import claim, read_config, write_json
-from runs import Run, make_run
-from scores import as_worst, has_diverged
 
-from purejaxpg import plotting, statistics, trackers
-from purejaxpg.trackers import Tracker
+from experiments.common import runtime, trackers
+from experiments.common.command_line import algorithm_name, parse_options
+from experiments.common.defaults import defaults
+from experiments.common.hostloop import History, Outcome, restore_training, run_training
+from experiments.common.options import RunOptions
+from experiments.common.results import claim, read_config, write_json
+from experiments.common.runs import Run, make_run
+from experiments.common.scores import as_worst, has_diverged
+from experiments.common.trackers import Tracker
+from purejaxpg.reporting import plotting, statistics
 from purejaxpg.types import PyTree
 
 
@@ -44,6 +44,7 @@ class FolderOptions:
 
 
 def main(arguments: list[str]) -> int:
+    runtime.set_up()
     try:
         run, folder, restored, tracker = prepare(arguments)
     except (ValueError, TypeError, OSError) as error:

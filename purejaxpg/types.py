@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 PyTree = Any
 Scalar = float | jax.Array
@@ -137,3 +138,8 @@ Build = Callable[[Env], Algorithm]
 """What outer algorithms (normalisation, domain randomisation, ...) take and return."""
 RewardFn = Callable[[Transition, jax.Array, PyTree], jax.Array]
 """`(transitions, log_prob, env_params) -> reward [T, num_envs]`: the reward that is learnt from."""
+
+
+def strong(x: Any) -> jax.Array:
+    """An array of x's own dtype that is not weakly typed."""
+    return jax.lax.convert_element_type(jnp.asarray(x), jnp.asarray(x).dtype)

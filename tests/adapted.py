@@ -5,10 +5,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from small import small_ppo
 
 import purejaxpg as pg
 from purejaxpg.types import split_mask
+from tests.small import small_ppo
 
 
 def legal_action(key, env, params, obs):

@@ -4,7 +4,6 @@ import os
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")  # tests compile what they test
-import runtime  # noqa: F401
 
 
 def pytest_configure(config):

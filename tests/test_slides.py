@@ -5,9 +5,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from test_finite_mdp import ACTIONS, HORIZON, STATES, random_mdp, trajectories
 
-from purejaxpg import finite_mdp
+from purejaxpg.functional import finite_mdp
+from tests.functional.test_finite_mdp import ACTIONS, HORIZON, STATES, random_mdp, trajectories
 
 
 def test_drum_exam():

@@ -6,14 +6,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purejaxpg.advantages import AdvantageFn
-from purejaxpg.agent import Params, begin_agent, gather_experience, make_act, views
-from purejaxpg.losses import policy_gradient_loss
-from purejaxpg.minibatch import check_counts, cut_length
-from purejaxpg.optimizers import gradient_norm, resolve
-from purejaxpg.rollout import Loop, rollout_metrics
+from purejaxpg.agent.experience import Params, begin_agent, gather_experience, make_act, views
+from purejaxpg.agent.metrics import rollout_metrics
+from purejaxpg.agent.minibatch import check_counts, cut_length
+from purejaxpg.agent.rollout import Loop
+from purejaxpg.agent.values import fit_value
+from purejaxpg.functional.advantages import AdvantageFn, normalize
+from purejaxpg.functional.diagnostics import explained_variance, gradient_norm
+from purejaxpg.functional.losses import policy_gradient_loss
+from purejaxpg.functional.schedules import resolve
 from purejaxpg.types import Algorithm, Coefficient, Env, Network, RewardFn
-from purejaxpg.values import explained_variance, fit_value, normalize
 
 
 class ActorCriticState(NamedTuple):
@@ -51,7 +53,7 @@ def actor_critic(
     Args:
       optimizer, value_optimizer: of the policy and of the value function.
       advantage_fn: `(reward, value, next_value, terminated, truncated) -> (advantage, value_target)`, any of
-        `purejaxpg.advantages` with its discount filled in.
+        `purejaxpg.functional.advantages` with its discount filled in.
       entropy_coef: a Scalar, or a schedule of the update count.
       num_value_epochs: passes of value regression over each rollout.
       num_value_minibatches: must divide `num_envs * num_steps`.

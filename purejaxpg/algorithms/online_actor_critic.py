@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purejaxpg.agent import Params, acting, begin_agent, make_act, views
-from purejaxpg.eligibility import accumulate, weighted_mean
-from purejaxpg.minibatch import check_counts
-from purejaxpg.optimizers import gradient_norm, resolve
-from purejaxpg.returns import td_targets
-from purejaxpg.rollout import Loop, rollout_metrics, unroll
+from purejaxpg.agent.experience import Params, acting, begin_agent, make_act, views
+from purejaxpg.agent.metrics import rollout_metrics
+from purejaxpg.agent.minibatch import check_counts
+from purejaxpg.agent.rollout import Loop, unroll
+from purejaxpg.functional.diagnostics import gradient_norm
+from purejaxpg.functional.eligibility import accumulate, weighted_mean
+from purejaxpg.functional.returns import td_targets
+from purejaxpg.functional.schedules import resolve
 from purejaxpg.types import (
     Algorithm,
     Coefficient,

@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purejaxpg import losses
-from purejaxpg.advantages import gae_advantage
-from purejaxpg.agent import Params, begin_agent, gather_experience, make_act, views
-from purejaxpg.minibatch import check_counts, cut_length, sequences, shuffled_epochs
-from purejaxpg.optimizers import adapt_kl_coef, gradient_norm, resolve
-from purejaxpg.rollout import Loop, rollout_metrics
+from purejaxpg.agent.experience import Params, begin_agent, gather_experience, make_act, views
+from purejaxpg.agent.metrics import rollout_metrics
+from purejaxpg.agent.minibatch import check_counts, cut_length, sequences, shuffled_epochs
+from purejaxpg.agent.rollout import Loop
+from purejaxpg.functional import losses
+from purejaxpg.functional.advantages import gae_advantage, normalize
+from purejaxpg.functional.diagnostics import explained_variance, gradient_norm
+from purejaxpg.functional.schedules import adapt_kl_coef, resolve
 from purejaxpg.types import Algorithm, Coefficient, Env, Network, PyTree, RewardFn, Scalar
-from purejaxpg.values import explained_variance, normalize
 
 
 class PPOState(NamedTuple):

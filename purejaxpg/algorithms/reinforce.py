@@ -6,14 +6,24 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purejaxpg.agent import Params, begin_agent, gather_experience, initial_memory, make_act, views
-from purejaxpg.losses import policy_gradient_loss
-from purejaxpg.minibatch import check_counts, cut_length
-from purejaxpg.optimizers import gradient_norm, resolve
-from purejaxpg.returns import discounted_returns
-from purejaxpg.rollout import begin, first_steps, rollout_metrics
+from purejaxpg.agent.experience import (
+    Params,
+    begin_agent,
+    gather_experience,
+    initial_memory,
+    make_act,
+    views,
+)
+from purejaxpg.agent.metrics import rollout_metrics
+from purejaxpg.agent.minibatch import check_counts, cut_length
+from purejaxpg.agent.rollout import begin, first_steps
+from purejaxpg.agent.values import fit_value
+from purejaxpg.functional.advantages import normalize
+from purejaxpg.functional.diagnostics import explained_variance, gradient_norm
+from purejaxpg.functional.losses import policy_gradient_loss
+from purejaxpg.functional.returns import discounted_returns
+from purejaxpg.functional.schedules import resolve
 from purejaxpg.types import Algorithm, Coefficient, Env, Network, RewardFn, Scalar
-from purejaxpg.values import explained_variance, fit_value, normalize
 
 
 class ReinforceState(NamedTuple):

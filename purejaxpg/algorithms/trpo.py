@@ -7,20 +7,23 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purejaxpg.agent import Params, begin_agent, gather_experience, make_act, views
-from purejaxpg.losses import surrogate_loss
-from purejaxpg.minibatch import check_counts, cut_length
-from purejaxpg.optimizers import gradient_norm, resolve
-from purejaxpg.returns import gae
-from purejaxpg.rollout import Loop, rollout_metrics
-from purejaxpg.trust_region import (
+from purejaxpg.agent.experience import Params, begin_agent, gather_experience, make_act, views
+from purejaxpg.agent.metrics import rollout_metrics
+from purejaxpg.agent.minibatch import check_counts, cut_length
+from purejaxpg.agent.rollout import Loop
+from purejaxpg.agent.values import fit_value
+from purejaxpg.functional.advantages import normalize
+from purejaxpg.functional.diagnostics import explained_variance, gradient_norm
+from purejaxpg.functional.losses import surrogate_loss
+from purejaxpg.functional.returns import gae
+from purejaxpg.functional.schedules import resolve
+from purejaxpg.functional.trust_region import (
     backtracking_line_search,
     fisher_vector_product,
     full_step,
     natural_step,
 )
 from purejaxpg.types import Algorithm, Coefficient, Env, Network, PyTree, RewardFn, Scalar
-from purejaxpg.values import explained_variance, fit_value, normalize
 
 
 class TRPOState(NamedTuple):

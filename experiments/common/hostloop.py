@@ -1,0 +1,229 @@
+"""The host's side of a training run: chunks of updates, progress, evaluations, files."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from experiments.common.results import Arrays, read_arrays, restore_state, save_state, write_arrays
+from experiments.common.runs import Run
+from experiments.common.trackers import Tracker
+from purejaxpg.training.evaluate import evaluate
+from purejaxpg.training.sweep import distribute
+from purejaxpg.training.train import evaluation_key, train
+from purejaxpg.types import Algorithm, PyTree
+
+SAVE_EVERY = 30.0
+"""Seconds between checkpoints, at least; there is one at each evaluation as well."""
+
+
+@dataclass
+class History:
+    """What a run has shown so far: metrics `[seeds, updates]`, evaluations `[seeds, times, episodes]`."""
+
+    metrics: list[Arrays]
+    evaluations: list[Arrays]
+    seconds: float = 0.0
+
+    def append_metrics(self, metrics: Any) -> None:
+        self.metrics.append({name: np.asarray(value) for name, value in metrics.items()})
+
+    def append_evaluation(self, update: int, episodes: Any) -> None:
+        arrays = {name: np.asarray(x)[:, None] for name, x in episodes._asdict().items()}
+        self.evaluations.append({"update": np.array([[update]]), **arrays})
+
+    def write(self, folder: Path) -> None:
+        write_arrays(
+            folder / "metrics.npz", {**_join(self.metrics), "seconds": np.array(self.seconds)}
+        )
+        write_arrays(folder / "evaluations.npz", _join(self.evaluations))
+
+    @classmethod
+    def read(cls, folder: Path, update: int) -> "History":
+        """As it was after so many updates; what was written later is done again."""
+        metrics, evaluations = (
+            read_arrays(folder / "metrics.npz"),
+            read_arrays(folder / "evaluations.npz"),
+        )
+        seconds = float(metrics.pop("seconds"))
+        times = int(np.sum(evaluations["update"] <= update))
+        return cls(
+            [{name: x[:, :update] for name, x in metrics.items()}],
+            [{name: x[:, :times] for name, x in evaluations.items()}],
+            seconds,
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    finished: bool
+    update: int
+    metrics: Arrays
+    evaluations: Arrays
+    seconds: float
+
+
+def restore_training(run: Run, folder: Path) -> tuple[PyTree, History]:
+    """Where a run was at its newest checkpoint.
+
+    Raises:
+      FileNotFoundError, ValueError: there is none, or a file is damaged.
+    """
+    state = restore_state(folder, run.like())
+    return state, History.read(folder, int(np.max(state.update)))
+
+
+def run_training(
+    run: Run,
+    folder: Path,
+    restored: tuple[PyTree, History] | None,
+    tracker: Tracker | None = None,
+) -> Outcome:
+    """Train to the end or to Ctrl-C; either way a checkpoint and the files are there afterwards.
+
+    Args:
+      restored: where to go on, from `restore_training`; None begins.
+      tracker: what is also told of metrics and evaluations, at their environment steps per seed.
+    """
+    tracker = tracker or Tracker(lambda step, metrics: None, lambda: None)
+    with _stop_on_interrupt() as stop, closing(tracker):
+        return _run_training(run, folder, restored, tracker, stop)
+
+
+def _run_training(
+    run: Run,
+    folder: Path,
+    restored: tuple[PyTree, History] | None,
+    tracker: Tracker,
+    stop: list[int],
+) -> Outcome:
+    keys, options = run.keys(), run.options
+
+    @distribute
+    def test(key, state):
+        return evaluate(
+            evaluation_key(key, state.update),
+            run.algorithm,
+            state,
+            run.env,
+            run.env_params,
+            num_episodes=options.eval_episodes,
+            deterministic=options.deterministic,
+        )
+
+    if restored is None:
+        state, history = distribute(run.initial_state)(keys), History([], [])
+        history.append_evaluation(0, test(keys, state))
+        _track_evaluation(tracker, run, history)
+    else:
+        state, history = restored
+    update = int(np.max(state.update))
+
+    chunks = run.chunks()
+    ends = np.cumsum(chunks)
+    at = np.ceil(np.arange(1, options.evaluations + 1) * len(ends) / options.evaluations) - 1
+    evaluate_at = set(ends[at.astype(int)].tolist())
+    continue_training = partial(_continue, run.algorithm, run.env_params)
+    programs = {n: distribute(continue_training(n), donate=(1,)) for n in set(chunks)}
+    saved = time.monotonic()
+    with _progress(run, update) as progress:
+        for length, end in zip(chunks, ends.tolist()):
+            if end <= update:
+                continue
+            began = time.monotonic()
+            state, metrics = jax.block_until_ready(programs[length](keys, state))
+            history.seconds += time.monotonic() - began
+            update = end
+            history.append_metrics(metrics)
+            _track_metrics(tracker, run, history, update)
+            if update in evaluate_at:
+                history.append_evaluation(update, test(keys, state))
+                _track_evaluation(tracker, run, history)
+            stopping = bool(
+                stop
+            )  # looked at once: a stop between here and the end is for the next turn
+            if stopping or update in evaluate_at or time.monotonic() - saved > SAVE_EVERY:
+                history.write(folder)
+                save_state(folder, state, update)
+                saved = time.monotonic()
+            _show(progress, run, length, history)
+            if stopping:
+                break
+    finished = update == run.num_updates
+    return Outcome(
+        finished, update, _join(history.metrics), _join(history.evaluations), history.seconds
+    )
+
+
+def _continue(algorithm: Algorithm, env_params: PyTree, num_updates: int):
+    def program(key, state):
+        return train(key, algorithm, env_params, num_updates=num_updates, state=state)
+
+    return program
+
+
+def _track_metrics(tracker: Tracker, run: Run, history: History, update: int) -> None:
+    newest = history.metrics[-1]
+    length = next(iter(newest.values())).shape[1]
+    for i in range(length):
+        step = (update - length + 1 + i) * run.options.steps_per_update
+        tracker.log(step, {name: values[:, i] for name, values in newest.items()})
+
+
+def _track_evaluation(tracker: Tracker, run: Run, history: History) -> None:
+    newest = history.evaluations[-1]
+    step = int(newest["update"].item()) * run.options.steps_per_update
+    tracker.log(step, {"eval_return": newest["returns"][:, 0].mean(axis=-1)})
+
+
+def _join(parts: list[Arrays]) -> Arrays:
+    if not parts:
+        return {}
+    return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[list[int]]:
+    """A list that Ctrl-C puts something into; a second Ctrl-C interrupts at once."""
+    stop: list[int] = []
+
+    def handle(number: int, frame: Any) -> None:
+        if stop:
+            raise KeyboardInterrupt
+        stop.append(number)
+
+    previous = signal.signal(signal.SIGINT, handle)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _progress(run: Run, update: int) -> tqdm:
+    per_update = run.options.steps_per_update * run.options.seeds
+    return tqdm(
+        total=run.num_updates * per_update,
+        initial=update * per_update,
+        unit="step",
+        unit_scale=True,
+        dynamic_ncols=True,
+        desc=f"{run.name} {run.options.env}, {run.options.seeds} seeds",
+    )
+
+
+def _show(progress: tqdm, run: Run, length: int, history: History) -> None:
+    newest = history.metrics[-1]
+    count = newest["episode_count"].sum()
+    if count:
+        progress.set_postfix(
+            {"return": f"{newest['episode_return_sum'].sum() / count:.1f}"}, refresh=False
+        )
+    progress.update(length * run.options.steps_per_update * run.options.seeds)

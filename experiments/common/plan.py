@@ -1,0 +1,197 @@
+"""The plan of a sweep: from a TOML file to checked runs and tables of hyperparameters.
+
+    algorithm = "ppo"
+
+    [options]                      # any option of train.py, the same for all runs
+    env = "CartPole-v1"
+    seeds = 16
+
+    [grid]                         # real-valued options: traced, every combination in one program
+    learning_rate = [1e-4, 1e-3]
+
+    [random]                       # drawn independently
+    configurations = 20
+    seed = 0
+    clip_eps = { uniform = [0.1, 0.3] }
+    entropy_coef = { log_uniform = [1e-4, 1e-1] }
+    gae_lambda = { choice = [0.9, 0.95] }
+
+    [[list]]                       # configurations as they are
+    value_coef = 0.5
+    max_grad_norm = 0.5
+
+    [static]                       # any other option: every combination is a program of its own
+    hidden_sizes = [[64, 64], [128]]
+
+`grid`, `random` and `list` are crossed where several are given, and with each combination of `static`.
+"""
+
+import itertools
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import purejaxpg as pg
+from experiments.common.command_line import environment_id, parse_options
+from experiments.common.defaults import defaults
+from experiments.common.options import RunOptions, check
+from experiments.common.recipes import ALGORITHMS
+from experiments.common.runs import Run, make_run
+from purejaxpg.training.search_space import Table
+
+SECTIONS = ("algorithm", "options", "grid", "random", "list", "static")
+DISTRIBUTIONS: dict[str, Callable] = {
+    "uniform": pg.uniform,
+    "log_uniform": pg.log_uniform,
+    "choice": pg.choice,
+}
+# They decide which rows of results there are, and what the returns of different rows have in common.
+_NOT_STATIC = ("env", "env_params", "env_kwargs", "seed", "seeds", "eval_episodes", "deterministic")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The configurations that one program computes."""
+
+    run: Run
+    static: dict[str, Any]
+    """What other groups have other values of."""
+    table: Table
+    """Traced hyperparameters, `[configurations]` each; empty if nothing is traced."""
+    first: int
+    """Number of the first configuration."""
+
+    @property
+    def configurations(self) -> list[dict[str, Any]]:
+        """The values that tell each configuration from the others."""
+        rows = zip(*(x.tolist() for x in self.table.values())) if self.table else [()]
+        return [{**self.static, **dict(zip(self.table, row))} for row in rows]
+
+
+@dataclass(frozen=True)
+class Plan:
+    algorithm: str
+    groups: list[Group]
+
+    @property
+    def configurations(self) -> list[dict[str, Any]]:
+        return [row for group in self.groups for row in group.configurations]
+
+    def config(self) -> dict[str, Any]:
+        """What determines the results, as plain JSON."""
+        groups = [
+            {
+                "options": group.run.config(),
+                "static": group.static,
+                "hyperparameters": {name: x.tolist() for name, x in group.table.items()},
+            }
+            for group in self.groups
+        ]
+        return json.loads(json.dumps({"algorithm": self.algorithm, "groups": groups}))
+
+
+def read_plan(path: Path, own: Any, arguments: list[str]) -> tuple[Plan, Any]:
+    """The checked plan in a file, and the program's own options.
+
+    Args:
+      own: the program's own options, with their defaults.
+      arguments: of the command line, after the file: they override its [options].
+
+    Raises:
+      FileNotFoundError, ValueError, TypeError: one sentence that says what makes no sense.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no TOML file: {error}.") from None
+    if unknown := sorted(set(content) - set(SECTIONS)):
+        raise ValueError(f"{path} has {', '.join(unknown)}; known are {', '.join(SECTIONS)}.")
+    name = content.get("algorithm")
+    if name not in ALGORITHMS:
+        raise ValueError(f"{path} needs an algorithm ({', '.join(ALGORITHMS)}): {name!r}.")
+    table = _table(content, _real_options(name))
+    static = content.get("static", {})
+    if not isinstance(static, Mapping):
+        raise ValueError(f"[static] of {path} must be a table of options.")
+    for option, values in static.items():
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"[static] needs a list of values for {option}, not {values!r}.")
+        if option in table or option in _NOT_STATIC:
+            raise ValueError(f"{option} cannot be in [static].")
+    groups: list[Group] = []
+    for values in itertools.product(*static.values()):
+        row = dict(zip(static, values))
+        options = _parse(name, {**content.get("options", {}), **row}, own, arguments)
+        run = make_run(name, options.run, options.algorithm)
+        first = groups[-1].first + len(groups[-1].configurations) if groups else 0
+        groups.append(Group(run, row, table, first))
+        for configuration in groups[-1].configurations:
+            for part in run.options_with({option: configuration[option] for option in table}):
+                check(part)
+    return Plan(name, groups), options.own
+
+
+def _parse(name: str, options: Mapping[str, Any], own: Any, arguments: list[str]) -> Any:
+    """Options as train.py's command line reads them."""
+    words = [name]
+    for option, value in options.items():
+        flag = option.replace("_", "-")
+        if isinstance(value, bool):
+            words += [f"--{flag}" if value else f"--no-{flag}"]
+        elif isinstance(value, Mapping):
+            words += [f"--{flag}", *(str(x) for pair in value.items() for x in pair)]
+        elif isinstance(value, list):
+            words += [f"--{flag}", *map(str, value)]
+        else:
+            words += [f"--{flag}", str(value)]
+    words += arguments
+    row = defaults(name, environment_id(words))
+    return parse_options(words, row, own, program="sweep.py", description=str(__doc__))
+
+
+def _real_options(name: str) -> set[str]:
+    """The options that may be traced."""
+    every = (*fields(RunOptions), *fields(ALGORITHMS[name][0]))
+    return {field.name for field in every if field.type in (float, float | None)}
+
+
+def _table(content: Mapping[str, Any], real: set[str]) -> Table:
+    """The configurations that `grid`, `random` and `list` make together."""
+    tables = []
+    try:
+        if "grid" in content:
+            tables.append(pg.grid(**_checked(content["grid"], real)))
+        if "random" in content:
+            space = dict(content["random"])
+            number, seed = space.pop("configurations"), space.pop("seed", 0)
+            draws = {option: _distribution(x) for option, x in _checked(space, real).items()}
+            tables.append(pg.random_search(jax.random.key(seed), number, **draws))
+        if "list" in content:
+            tables.append(pg.listed([_checked(row, real) for row in content["list"]]))
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"[grid], [random] or [[list]] cannot be read: {error!r}.") from None
+    return reduce(pg.cross, tables) if tables else {}
+
+
+def _checked(options: Mapping[str, Any], real: set[str]) -> dict[str, Any]:
+    if wrong := sorted(set(options) - real):
+        raise ValueError(
+            f"{', '.join(wrong)} cannot be traced: [grid], [random] and [[list]] take "
+            f"{', '.join(sorted(real))}; others may be in [static]."
+        )
+    return dict(options)
+
+
+def _distribution(given: Mapping[str, list[float]]) -> Any:
+    if len(given) != 1 or next(iter(given)) not in DISTRIBUTIONS:
+        raise ValueError(
+            f"Hyperparameters are drawn from one of {', '.join(DISTRIBUTIONS)}, not {given}."
+        )
+    ((name, arguments),) = given.items()
+    return DISTRIBUTIONS[name](*arguments)

@@ -1,0 +1,254 @@
+"""What holds an update back: table 1 of the PPO paper (Schulman et al. 2017, arXiv:1707.06347), and more.
+
+    python experiments/studies/surrogate_ablation.py --output results/surrogate_ablation
+
+PPO without a clip or a penalty, with a clip, with an adaptive and with a fixed KL penalty, at the paper's
+coefficients and settings (2,048 steps per update, 10 epochs, minibatches of 64, Adam at 3e-4, lambda 0.95),
+and beside them TRPO, the natural gradient without a line search, and REINFORCE with a value baseline. Every
+form of loss is one compiled sweep over its coefficients and all seeds. A score is the return of the final
+policy, 0 that of the policy before training and 1 that of the best column in the same environment, means over
+seeds. A seed whose parameters are not finite counts as the worst of its environment. Called again, an
+interrupted run goes on.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+import purejaxpg as pg
+from experiments.common import runtime
+from experiments.common.results import read_json, write_json
+from experiments.common.study import new_folder, panels, write
+from purejaxpg.reporting.statistics import bootstrap_interval, iqm, mean, replace_diverged
+
+SIZES = {"num_envs": 8, "num_steps": 256}
+STEPS_PER_UPDATE = SIZES["num_envs"] * SIZES["num_steps"]
+EPOCHS, MINIBATCHES = 10, 32
+DISCOUNTS = {"Pendulum-v1": 0.9}
+RANDOM = "before training"
+FORMS: dict[str, tuple[float, ...]] = {
+    RANDOM: (0.0,),
+    "no clip or penalty": (0.0,),
+    "clip": (0.1, 0.2, 0.3),
+    "adaptive KL": (0.003, 0.01, 0.03),
+    "fixed KL": (0.3, 1.0, 3.0, 10.0),
+    "TRPO": (0.01,),
+    "natural gradient": (0.01,),
+    "REINFORCE": (3e-3, 1e-2, 3e-2),
+}
+"""Form -> its coefficients: clip, target of KL, weight of KL, bound on KL twice, learning rate."""
+
+
+@dataclass(frozen=True)
+class Options:
+    output: Path = Path("results/surrogate_ablation")
+    """New folder for the numbers and the picture, or that of an interrupted run to go on with."""
+    envs: tuple[str, ...] = (
+        "CartPole-v1",
+        "Acrobot-v1",
+        "Catch-bsuite",
+        "Pendulum-v1",
+        "PointRobot-misc",
+        "Reacher-misc",
+    )
+    """Environments."""
+    seeds: int = 10
+    """Training runs of each column and environment."""
+    seed: int = 0
+    """The first one's."""
+    total_steps: int = 200_000
+    """Environment steps of each run, rounded down to whole updates of 2,048."""
+    eval_episodes: int = 128
+    """Stochastic episodes of the final policy whose mean return is the run's."""
+
+    @property
+    def num_updates(self) -> int:
+        return self.total_steps // STEPS_PER_UPDATE
+
+
+def main(arguments: list[str]) -> int:
+    runtime.set_up()
+    options = tyro.cli(Options, args=arguments, prog="surrogate_ablation.py", description=__doc__)
+    try:
+        if options.seeds < 3 or options.eval_episodes < 1 or options.num_updates < 1:
+            raise ValueError(
+                "--seeds must be at least 3, --eval-episodes at least 1 and --total-steps at least "
+                f"{STEPS_PER_UPDATE}."
+            )
+        made = {env_id: pg.make(env_id) for env_id in options.envs}
+        table = begin(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for env_id, (env, env_params) in made.items():
+        for form, coefficients in FORMS.items():
+            if form not in table.setdefault(env_id, {}):
+                table[env_id][form] = measure(options, env_id, env, env_params, form, coefficients)
+                write_json(options.output / "partial.json", partial_content(options, table))
+                print(f"{env_id}, {form} done", flush=True)
+    scores = score(table)
+    write(
+        options.output,
+        options,
+        {"returns": table, **summary(scores)},
+        draw(scores),
+        findings(scores),
+    )
+    (options.output / "partial.json").unlink(missing_ok=True)
+    return 0
+
+
+def begin(options: Options) -> dict[str, dict[str, list[list[float | None]]]]:
+    """The returns that are there already; empty in a new folder.
+
+    Raises:
+      FileExistsError, ValueError: the folder holds something else, or was begun with other options.
+    """
+    partial_file = options.output / "partial.json"
+    if not partial_file.is_file():
+        new_folder(options.output)
+        return {}
+    stored = read_json(partial_file)
+    if stored.get("config") != partial_content(options, {})["config"]:
+        raise ValueError(f"{options.output} was begun with other options; choose another --output.")
+    return stored["returns"]
+
+
+def partial_content(options: Options, table: dict[str, Any]) -> dict[str, Any]:
+    config = {key: value for key, value in dataclasses.asdict(options).items() if key != "output"}
+    return json.loads(json.dumps({"config": config, "returns": table}))
+
+
+def measure(
+    options: Options,
+    env_id: str,
+    env: pg.Env,
+    env_params: Any,
+    form: str,
+    coefficients: tuple[float, ...],
+) -> list[list[float | None]]:
+    """Return of the final policy, [coefficients][seeds]; None where it diverged."""
+    build = builders(env, env_params, DISCOUNTS.get(env_id, 0.99))[form]
+
+    def run(key, coefficient):
+        algorithm = build(coefficient)
+        train_key, test_key = jax.random.split(key)
+        updates = 0 if form == RANDOM else options.num_updates
+        state, _ = pg.train(train_key, algorithm, env_params, num_updates=updates)
+        test = pg.evaluate(
+            test_key, algorithm, state, env, env_params, num_episodes=options.eval_episodes
+        )
+        finite = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(state.params)])
+        return jnp.where(finite.all(), test.returns.mean(), jnp.nan)
+
+    keys = jax.vmap(jax.random.key)(np.arange(options.seed, options.seed + options.seeds))
+    returns = np.asarray(pg.sweep(run, keys, np.array(coefficients, np.float32)))
+    return [[float(x) if np.isfinite(x) else None for x in row] for row in returns]
+
+
+def builders(
+    env: pg.Env, env_params: Any, discount: float
+) -> dict[str, Callable[[jax.Array], pg.Algorithm]]:
+    """Form -> what makes an algorithm of one of its coefficients."""
+    networks = env, pg.policy_network(env.action_space(env_params)), pg.value_network()
+    common: dict[str, Any] = {**SIZES, "discount": discount}
+    value_fit: dict[str, Any] = {
+        "num_value_epochs": EPOCHS,
+        "num_value_minibatches": MINIBATCHES,
+        **common,
+    }
+    ppo = partial(
+        pg.ppo, *networks, pg.adam(3e-4), num_epochs=EPOCHS, num_minibatches=MINIBATCHES, **common
+    )
+    trpo = partial(pg.trpo, *networks, pg.adam(1e-3), **value_fit)
+    return {
+        RANDOM: lambda _: ppo(),
+        "no clip or penalty": lambda _: ppo(policy_loss=pg.surrogate_loss),
+        "clip": lambda eps: ppo(clip_eps=eps),
+        "adaptive KL": lambda target: ppo(kl_coef=1.0, adaptive_kl=target),
+        "fixed KL": lambda coef: ppo(kl_coef=coef),
+        "TRPO": lambda max_kl: trpo(max_kl=max_kl),
+        "natural gradient": lambda max_kl: trpo(max_kl=max_kl, line_search=False),
+        "REINFORCE": lambda rate: pg.reinforce(
+            *networks, pg.adam(rate), pg.adam(1e-3), **value_fit
+        ),
+    }
+
+
+def score(table: dict[str, dict[str, list[list[float | None]]]]) -> dict[str, np.ndarray]:
+    """Column -> scores [seeds, environments]; 0 is the policy before training, 1 the best column's mean."""
+    columns: dict[str, list[np.ndarray]] = {}
+    for forms in table.values():
+        names = [
+            form if len(FORMS[form]) == 1 else f"{form} {x:g}"
+            for form in forms
+            for x in FORMS[form]
+        ]
+        returns = np.array([row for rows in forms.values() for row in rows], np.float64)
+        returns = replace_diverged(returns, np.nanmin(returns))
+        start = returns[names.index(RANDOM)].mean()
+        gain = returns.mean(axis=1).max() - start
+        for name, row in zip(names, (returns - start) / (gain or 1.0)):  # 0: nothing was learnt
+            columns.setdefault(name, []).append(row)
+    return {name: np.stack(rows, axis=1) for name, rows in columns.items()}
+
+
+def summary(scores: dict[str, np.ndarray]) -> dict[str, Any]:
+    return {
+        "scores": {
+            name: {
+                "mean": bootstrap_interval(mean, x)._asdict(),
+                "iqm": bootstrap_interval(iqm, x)._asdict(),
+                "mean_per_env": x.mean(axis=0),
+            }
+            for name, x in scores.items()
+        }
+    }
+
+
+def findings(scores: dict[str, np.ndarray]) -> list[str]:
+    lines = []
+    for name, x in sorted(scores.items(), key=lambda item: -item[1].mean()):
+        low, high = bootstrap_interval(mean, x)[1:]
+        robust = bootstrap_interval(iqm, x)
+        lines.append(
+            f"{name}: mean score {x.mean():.2f} ({low:.2f} to {high:.2f}), "
+            f"IQM {robust.estimate:.2f} ({robust.low:.2f} to {robust.high:.2f})."
+        )
+    return lines
+
+
+def draw(scores: dict[str, np.ndarray]) -> Any:
+    from purejaxpg.reporting.plotting import PALETTE
+
+    figure, (axis,) = panels(1)
+    figure.set_size_inches(7.5, 6.0)
+    shown = {name: x for name, x in scores.items() if name != RANDOM}
+    colors = {form: PALETTE[i % len(PALETTE)] for i, form in enumerate(FORMS)}
+    for y, (name, x) in enumerate(shown.items()):
+        form = next(form for form in FORMS if name.startswith(form))
+        interval = bootstrap_interval(mean, x)
+        axis.plot([interval.low, interval.high], [y, y], color=colors[form], linewidth=2)
+        axis.plot(interval.estimate, y, "o", color=colors[form], markersize=7)
+        axis.plot(x.mean(axis=0), np.full(x.shape[1], y), "|", color="0.45", markersize=9)
+    axis.set_yticks(range(len(shown)), list(shown))
+    axis.invert_yaxis()
+    for at in (0, 1):
+        axis.axvline(at, color="0.4", linewidth=1, linestyle=":")
+    axis.set_xlabel("score: 0 before training, 1 the best column of each environment")
+    axis.set_title("mean over environments and seeds, 95% interval; | one environment", fontsize=10)
+    return figure
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,171 @@
+"""Steps of every kind from the same policies on the same batches: KL really moved against return gained.
+
+    python experiments/studies/trust_regions.py --output results/trust_regions
+
+Policies are taken from TRPO runs, one per seed, at several stages. From each, one update of every kind is
+made on the same rollout, over a range of sizes: a step in a parameter ball (the scaled gradient), the natural
+gradient without a line search, TRPO, and epochs of the surrogate with PPO's clip and without one. Then the mean
+KL(old, new) over the batch is computed from both policies, and the new policy's return from fresh episodes,
+less that of the old policy in episodes with the same keys.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+import purejaxpg as pg
+from experiments.common import runtime
+from experiments.common.study import new_folder, panels, write
+from purejaxpg.reporting.plotting import PALETTE
+from purejaxpg.reporting.statistics import iqm
+from purejaxpg.training.sweep import distribute
+
+SIZES = {"num_envs": 8, "num_steps": 256, "gae_lambda": 0.95}
+KLS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+CLIPS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+DISCOUNTS = {"Pendulum-v1": 0.9}
+
+
+@dataclass(frozen=True)
+class Options:
+    output: Path = Path("results/trust_regions")
+    """New folder for the numbers and the picture."""
+    envs: tuple[str, ...] = ("CartPole-v1", "Pendulum-v1")
+    """Environments."""
+    stages: tuple[int, ...] = (5, 20)
+    """TRPO updates after which the policies are taken."""
+    seeds: int = 16
+    """Policies, and batches, of each stage."""
+    seed: int = 0
+    """The first one's."""
+    eval_episodes: int = 128
+    """Episodes that a return is the mean of."""
+
+
+def main(arguments: list[str]) -> int:
+    runtime.set_up()
+    options = tyro.cli(Options, args=arguments, prog="trust_regions.py", description=__doc__)
+    try:
+        if min(*options.stages, options.eval_episodes) < 1 or options.seeds < 3:
+            raise ValueError("--stages and --eval-episodes must be at least 1, --seeds at least 3.")
+        made = {env_id: pg.make(env_id) for env_id in options.envs}
+        new_folder(options.output)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    numbers = {
+        f"{env_id}, update {stage}": measure(options, env_id, *made[env_id], stage)
+        for env_id in options.envs
+        for stage in options.stages
+    }
+    write(options.output, options, {"steps": numbers}, draw(numbers), findings(numbers))
+    return 0
+
+
+def measure(
+    options: Options, env_id: str, env: pg.Env, env_params: Any, stage: int
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Kind -> size -> KL and gain of every seed."""
+    policy, value = pg.policy_network(env.action_space(env_params)), pg.value_network()
+    common: dict[str, Any] = {**SIZES, "discount": DISCOUNTS.get(env_id, 0.99)}
+
+    def trpo(max_kl, **kind):
+        return pg.trpo(env, policy, value, pg.adam(1e-3), max_kl=max_kl, **common, **kind)
+
+    def ppo(rate, policy_loss):
+        return pg.ppo(
+            env, policy, value, pg.adam(rate), num_epochs=10, num_minibatches=8,
+            policy_loss=policy_loss, **common,
+        )  # fmt: skip
+
+    def clipped(rate, eps):
+        return ppo(rate, partial(pg.ppo_clip_loss, clip_eps=eps))
+
+    kinds: dict[str, tuple[tuple[float, ...], Callable[[jax.Array], pg.Algorithm]]] = {
+        "parameter ball": (KLS, partial(trpo, natural=False, line_search=False)),
+        "natural gradient": (KLS, partial(trpo, line_search=False)),
+        "TRPO": (KLS, trpo),
+        "PPO, over its clip": (CLIPS, lambda eps: clipped(1e-3, eps)),
+        "PPO, over learning rates": (RATES, lambda rate: clipped(rate, 0.2)),
+        "without a clip, over learning rates": (RATES, lambda rate: ppo(rate, pg.surrogate_loss)),
+    }
+
+    def begin(key):
+        return pg.train(key, trpo(0.01), env_params, num_updates=stage)[0]
+
+    def one_step(key, state, size, *, build, epochs):
+        init_key, step_key, test_key = jax.random.split(key, 3)
+        algorithm = build(size)
+        if epochs:  # TRPO's networks and environments, and an optimizer that begins
+            begun = algorithm.init(init_key, env_params)
+            state = begun._replace(params=state.params, loop=state.loop, update=state.update)
+        new, seen, _ = algorithm.step(step_key, state, env_params)
+        old_policy, new_policy = (
+            policy.apply(x.params.policy, (), env.observe(seen.obs, env_params), seen.start)[0]
+            for x in (state, new)
+        )
+        test = partial(pg.evaluate, test_key, algorithm, num_episodes=options.eval_episodes)
+        old_return, new_return = (
+            test(state=x, env=env, env_params=env_params).returns.mean() for x in (state, new)
+        )
+        return jnp.mean(old_policy.kl_divergence(new_policy)), new_return - old_return
+
+    keys = jax.vmap(jax.random.key)(np.arange(options.seed, options.seed + options.seeds))
+    states = distribute(begin)(keys)
+    results: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, (sizes, build) in kinds.items():
+        row = np.tile(np.arange(options.seeds), len(sizes))
+        kl, gain = distribute(partial(one_step, build=build, epochs=sizes is not KLS))(
+            keys[row], jax.tree.map(lambda x, row=row: x[row], states),
+            jnp.repeat(jnp.array(sizes), options.seeds),
+        )  # fmt: skip
+        results[name] = {
+            f"{size:g}": {"kl": one_kl, "gain": one_gain}
+            for size, one_kl, one_gain in zip(
+                sizes, *(np.asarray(x).reshape(len(sizes), -1) for x in (kl, gain))
+            )
+        }
+    print(f"{env_id}, update {stage} done", flush=True)
+    return results
+
+
+def findings(numbers: dict[str, Any]) -> list[str]:
+    lines = []
+    for where, kinds in numbers.items():
+        for name, table in kinds.items():
+            best = max(table, key=lambda size: float(iqm(np.asarray(table[size]["gain"]))))
+            worst = min(table, key=lambda size: float(iqm(np.asarray(table[size]["gain"]))))
+            shown = ", ".join(
+                f"{iqm(np.asarray(table[size]['gain'])):+.1f} at {size} (median KL "
+                f"{np.median(table[size]['kl']):.2g}, largest {np.max(table[size]['kl']):.2g})"
+                for size in (best, worst)
+            )
+            lines.append(f"{where}, {name}: return gained, best and worst size, IQM: {shown}.")
+    return lines
+
+
+def draw(numbers: dict[str, Any]) -> Any:
+    figure, axes = panels(len(numbers), columns=2)
+    for axis, (where, kinds) in zip(axes, numbers.items()):
+        for i, (name, table) in enumerate(kinds.items()):
+            kl = [np.median(row["kl"]) for row in table.values()]
+            gain = [float(iqm(np.asarray(row["gain"]))) for row in table.values()]
+            axis.plot(kl, gain, "o-", color=PALETTE[i], markersize=4, label=name)
+        axis.axhline(0, color="0.4", linewidth=1, linestyle=":")
+        axis.set(xscale="log", xlabel="mean KL(old, new) that was moved, median, nats")
+        axis.set(ylabel="return gained by one update, IQM", title=where)
+    axes[0].legend(fontsize=8)
+    return figure
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,149 @@
+"""The only loops over an environment, and the only reset."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from purejaxpg.types import Env, PyTree, Transition
+
+
+class Loop(NamedTuple):
+    """Where a batch of environments stands between two rollouts; `[num_envs, ...]` in every leaf."""
+
+    env_state: PyTree
+    obs: jax.Array
+    start: jax.Array
+    memory: PyTree
+
+
+class Episodes(NamedTuple):
+    """Whole episodes, `[num_episodes]` each. `completed` is false where `max_steps` ran out first."""
+
+    returns: jax.Array
+    lengths: jax.Array
+    completed: jax.Array
+
+
+def begin(key: jax.Array, env: Env, env_params: PyTree, memory: PyTree, *, num_envs: int) -> Loop:
+    """Reset `num_envs` environments. The key is consumed."""
+    obs, env_state = _reset(jax.random.split(key, num_envs), env, env_params)
+    return Loop(env_state, obs, jnp.ones(num_envs, bool), memory)
+
+
+def unroll(
+    key: jax.Array,
+    env: Env,
+    env_params: PyTree,
+    act: Callable,
+    loop: Loop,
+    *,
+    num_steps: int,
+) -> tuple[Loop, Transition]:
+    """Step every environment `num_steps` times, resetting each one when its episode ends.
+
+    Args:
+      key: consumed.
+      act: `(key, memory, obs [num_envs, ...], start [num_envs]) -> (action, memory)`.
+      loop: where the last rollout stopped.
+
+    Returns:
+      Where this rollout stopped, and its transitions `[num_steps, num_envs, ...]`.
+    """
+    num_envs = loop.start.shape[0]
+    act_key, step_key, reset_key = jax.random.split(key, 3)
+    # All keys are made ahead: inside the scan the same work costs a quarter of a rollout more.
+    keys = (
+        jax.random.split(act_key, num_steps),
+        jax.random.split(step_key, (num_steps, num_envs)),
+        jax.random.split(reset_key, (num_steps, num_envs)),
+    )
+
+    def one_step(loop: Loop, keys) -> tuple[Loop, Transition]:
+        act_key, step_keys, reset_keys = keys
+        action, memory = act(act_key, loop.memory, loop.obs, loop.start)
+        next_obs, next_state, reward, terminated, truncated, info = _step(
+            step_keys, env, loop.env_state, action, env_params
+        )
+        done = terminated | truncated
+        fresh = _reset(reset_keys, env, env_params)
+        obs, env_state = jax.tree.map(
+            lambda new, old: jnp.where(_align(done, new), new, old), fresh, (next_obs, next_state)
+        )
+        transition = Transition(
+            loop.obs, action, reward, terminated, truncated, next_obs, loop.start, info
+        )
+        return Loop(env_state, obs, done, memory), transition
+
+    return jax.lax.scan(one_step, loop, keys, length=num_steps)
+
+
+def first_episodes(
+    key: jax.Array,
+    env: Env,
+    env_params: PyTree,
+    act: Callable,
+    memory: PyTree,
+    *,
+    num_episodes: int,
+    max_steps: int | None,
+) -> Episodes:
+    """Play the first episode of each of `num_episodes` environments, without any reset after it.
+
+    The first episode of each, not the first ones to finish: those would favour short episodes.
+
+    Args:
+      key: consumed.
+      act: as in `unroll`.
+      max_steps: stop after so many steps, or never (None), even if some episodes still go on.
+    """
+    reset_key, loop_key = jax.random.split(key)
+    loop = begin(reset_key, env, env_params, memory, num_envs=num_episodes)
+    episodes = Episodes(
+        jnp.zeros(num_episodes), jnp.zeros(num_episodes, jnp.int32), jnp.zeros(num_episodes, bool)
+    )
+
+    def running(carry):
+        step, _, episodes = carry
+        going_on = ~jnp.all(episodes.completed)
+        return going_on if max_steps is None else going_on & (step < max_steps)
+
+    def one_step(carry):
+        step, loop, episodes = carry
+        act_key, step_key = jax.random.split(jax.random.fold_in(loop_key, step))
+        action, memory = act(act_key, loop.memory, loop.obs, loop.start)
+        obs, env_state, reward, terminated, truncated, _ = _step(
+            jax.random.split(step_key, num_episodes), env, loop.env_state, action, env_params
+        )
+        counted = ~episodes.completed
+        episodes = Episodes(
+            episodes.returns + jnp.where(counted, reward, 0.0),
+            episodes.lengths + counted,
+            episodes.completed | terminated | truncated,
+        )
+        return step + 1, Loop(env_state, obs, jnp.zeros_like(loop.start), memory), episodes
+
+    return jax.lax.while_loop(running, one_step, (jnp.zeros((), jnp.int32), loop, episodes))[2]
+
+
+def first_steps(start: jax.Array) -> jax.Array:
+    """For every step of a rollout the row in which its episode began, `[T, B]` int32; 0 if before it.
+
+    Args:
+      start: `[T, B]`, true where an episode begins.
+    """
+    row = jnp.arange(start.shape[0], dtype=jnp.int32)[:, None]
+    return jax.lax.cummax(jnp.where(start, row, 0), axis=0)
+
+
+def _reset(keys: jax.Array, env: Env, env_params: PyTree):
+    return jax.vmap(env.reset, in_axes=(0, None))(keys, env_params)
+
+
+def _step(keys: jax.Array, env: Env, env_state: PyTree, action: jax.Array, env_params: PyTree):
+    return jax.vmap(env.step, in_axes=(0, 0, 0, None))(keys, env_state, action, env_params)
+
+
+def _align(mask: jax.Array, x: jax.Array) -> jax.Array:
+    return mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))

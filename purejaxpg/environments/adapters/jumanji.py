@@ -1,0 +1,93 @@
+"""Jumanji (Bonnet et al. 2023, arXiv:2306.09884): combinatorial problems and games. Extra `jumanji`."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purejaxpg.environments.adapters.common import (
+    TimeLimit,
+    check_name,
+    join_mask,
+    split_masks,
+    time_limit,
+    typed_like,
+)
+from purejaxpg.environments.wrappers import episode_statistics
+from purejaxpg.types import Box, Discrete, Env, Scalar, strong
+
+_NEVER = 2**31 - 1
+_NOT_SEEN = ("action_mask", "step_count")
+
+
+def make_jumanji(
+    env_id: str, *, max_steps_in_episode: Scalar | None = None, **env_kwargs: Any
+) -> tuple[Env, TimeLimit]:
+    """An environment of Jumanji with one agent, and its parameters.
+
+    Jumanji reports a time limit as the end of the task. Here it truncates instead: the environment is built
+    with a limit that is never reached, and what it ends by itself terminates. Networks see what is observed
+    but the count of steps: one array as it is, several ones (and scalars) joined to a vector; always
+    float32. Several discrete actions at a time become one, actions that are not allowed get a mask.
+
+    Args:
+      env_id: `"Snake-v1"`, `"Game2048-v1"`, ...
+      max_steps_in_episode: Jumanji's own limit if not given, where it has one.
+      **env_kwargs: arguments of the environment's constructor, e.g. `num_rows=6`.
+
+    Raises:
+      ValueError: there is no such environment.
+      ModuleNotFoundError: Jumanji is not installed.
+      TypeError: its constructor takes no such argument, or it has several agents or continuous actions.
+    """
+    import jumanji
+    from jumanji import specs
+
+    check_name(env_id, jumanji.registered_environments(), "Jumanji")
+    game = jumanji.make(env_id, **env_kwargs)
+    spec = game.action_spec
+    start = jax.eval_shape(game.reset, jax.random.PRNGKey(0))[1]
+    counts = np.atleast_1d(np.asarray(getattr(spec, "num_values", 0)))
+    mask = getattr(start.observation, "action_mask", None)
+    several_agents = start.reward.shape or (mask is not None and mask.shape != tuple(counts))
+    if not isinstance(spec, specs.DiscreteArray | specs.MultiDiscreteArray) or several_agents:
+        raise TypeError(f"{env_id} has several agents or continuous actions; supported is neither.")
+    limit = getattr(game, "time_limit", None)
+    if limit is not None:
+        game = jumanji.make(env_id, **{**env_kwargs, "time_limit": _NEVER})
+    if max_steps_in_episode is None:
+        max_steps_in_episode = math.inf if limit is None else limit
+
+    def seen(observation):
+        fields = observation._asdict().items()
+        return jax.tree.leaves({name: x for name, x in fields if name not in _NOT_SEEN})
+
+    arrays = seen(start.observation)
+    shape = arrays[0].shape if len(arrays) == 1 else (sum(math.prod(x.shape) for x in arrays),)
+
+    def join(observation):
+        obs = jnp.concatenate([x.ravel().astype(jnp.float32) for x in seen(observation)])
+        return obs.reshape(shape) if mask is None else join_mask(obs, observation.action_mask)
+
+    def reset(key, params):
+        state, timestep = game.reset(jax.random.key_data(key))
+        return join(timestep.observation), jax.tree.map(strong, state)
+
+    def step(key, state, action, params):
+        if isinstance(spec, specs.MultiDiscreteArray):
+            action = jnp.stack(jnp.unravel_index(action, tuple(counts)))
+        new, timestep = game.step(state, action.astype(spec.dtype))
+        new, obs = typed_like(new, state), join(timestep.observation)
+        reward, last = timestep.reward.astype(jnp.float32), timestep.last()
+        cut = timestep.discount > 0
+        return obs, new, reward, last & ~cut, last & cut, {}
+
+    def observation_space(params):
+        obs = jax.eval_shape(join, start.observation)
+        return Box(-np.inf, np.inf, obs.shape)
+
+    env = Env(reset, step, observation_space, lambda params: Discrete(int(np.prod(counts))))
+    env = env if mask is None else split_masks(env, shape)
+    return episode_statistics(time_limit(env)), TimeLimit(max_steps_in_episode)

@@ -1,0 +1,171 @@
+"""Environments of gymnax as `Env`s, and wrappers as functions `Env -> Env`. The only file that imports gymnax.
+
+No environment here resets itself; `rollout.unroll` does. gymnax is imported when an environment is
+made, not with this file.
+"""
+
+import dataclasses
+import inspect
+import urllib.error
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purejaxpg.arguments import near
+from purejaxpg.environments.wrappers import boolean_observations, clip_actions, episode_statistics
+from purejaxpg.types import Box, Discrete, Env, PyTree, Space, strong
+
+
+def make(
+    env_id: str, *, env_kwargs: dict[str, Any] | None = None, **params: Any
+) -> tuple[Env, PyTree]:
+    """Build a registered gymnax environment, ready to train on, and its parameters.
+
+    The result counts episode statistics, clips continuous actions to their bounds, gives float32 rewards
+    and, for MinAtar, boolean observations (which `observe` makes float32).
+
+    Args:
+      env_id: an id of gymnax, or one given to `gymnax.register`.
+      env_kwargs: arguments of the environment's constructor, e.g. `{"size": 10}` for DeepSea-bsuite.
+      **params: fields of its parameters to override, e.g. `max_steps_in_episode=200`; Python numbers
+        or arrays, traced ones too. CartPole's `total_mass` and `polemass_length` follow from `masscart`,
+        `masspole` and `length` unless given.
+
+    Raises:
+      ValueError: unknown id, constructor argument or parameter; the message names near matches.
+      ConnectionError: the environment downloads data (MNISTBandit-bsuite) and cannot.
+    """
+    from gymnax import registration
+
+    env_kwargs = env_kwargs or {}
+    if env_id not in registration._registry:
+        raise ValueError(
+            f"Unknown environment {env_id!r}{near(env_id, registration.registered_envs)}; "
+            f"registered are {', '.join(registration.registered_envs)}."
+        )
+    signature = inspect.signature(registration._registry[env_id])
+    try:
+        signature.bind(**env_kwargs)
+    except TypeError as error:
+        raise ValueError(f"env_kwargs of {env_id}: {error}; it takes {signature}.") from None
+    try:
+        gymnax_env, env_params = registration.make(env_id, **env_kwargs)
+    except urllib.error.URLError as error:
+        raise ConnectionError(
+            f"{env_id} downloads its data when it is built, and the download failed ({error.reason}); "
+            "it needs a network connection."
+        ) from None
+    env_params = override(env_id, env_params, params)
+    env = from_gymnax(gymnax_env)
+    if type(gymnax_env).__module__.startswith("gymnax.environments.minatar."):
+        env = boolean_observations(env)
+    return env, env_params
+
+
+def from_gymnax(gymnax_env: Any) -> Env:
+    """A gymnax environment (one's own, for example) as an `Env`.
+
+    Its `reset_env`, `step_env` and `is_truncated` are used; rewards become float32, observations what
+    the environment really gives, its state loses weak types. Episode statistics are counted and
+    continuous actions clipped. `observe` casts to float32, or one-hot encodes a Discrete observation.
+
+    Raises:
+      TypeError: a gymnax wrapper, an environment with its own `step`, or a space that is not supported.
+    """
+    from gymnax.environments import spaces
+    from gymnax.environments.environment import Environment
+
+    name = type(gymnax_env).__name__
+    if not isinstance(gymnax_env, Environment):
+        raise TypeError(
+            f"{name} is no gymnax Environment (a wrapper, perhaps, whose step_env would bypass it); "
+            "pass the bare environment and use the wrappers of purejaxpg.environments.wrappers."
+        )
+    own_step = type(gymnax_env).step is not Environment.step
+    if own_step and not type(gymnax_env).__module__.startswith("gymnax.environments."):
+        raise TypeError(
+            f"{name} overrides `step`, which is not used here (auto-reset is the rollout's affair); "
+            "put the dynamics into step_env and time limits into is_truncated."
+        )
+
+    def convert(space: Any, role: str, shape: tuple[int, ...]) -> Space:
+        if isinstance(space, spaces.Discrete):
+            return Discrete(int(space.n))
+        if isinstance(space, spaces.Box):
+            return Box(space.low, space.high, shape)
+        raise TypeError(
+            f"{name} has a {type(space).__name__} {role} space; supported are Discrete and Box."
+        )
+
+    default = gymnax_env.default_params
+    action_space = gymnax_env.action_space(default)
+    # Refuse unsupported spaces now, and take the shape of observations from the observations: spaces lie.
+    convert(action_space, "action", action_space.shape if hasattr(action_space, "shape") else ())
+    convert(gymnax_env.observation_space(default), "observation", ())
+    reset_obs = jax.eval_shape(gymnax_env.reset_env, jax.random.key(0), default)[0]
+    if not hasattr(reset_obs, "shape"):
+        raise TypeError(
+            f"{name} has observations that are not one array; supported are single arrays."
+        )
+
+    def reset(key, params):
+        obs, state = gymnax_env.reset_env(key, params)
+        return strong(obs), jax.tree.map(strong, state)
+
+    def step(key, state, action, params):
+        obs, new_state, reward, terminated, info = gymnax_env.step_env(key, state, action, params)
+        truncated = gymnax_env.is_truncated(new_state, params)
+        new_state = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), new_state, state)
+        info = {name: value for name, value in info.items() if name != "discount"}
+        return (
+            jnp.asarray(obs, reset_obs.dtype),
+            new_state,
+            jnp.asarray(reward, jnp.float32),
+            jnp.asarray(terminated, bool),
+            jnp.asarray(truncated, bool),
+            info,
+        )
+
+    def observation_space(params):
+        space = gymnax_env.observation_space(default if params is None else params)
+        return convert(space, "observation", reset_obs.shape)
+
+    def convert_action_space(params):
+        space = gymnax_env.action_space(default if params is None else params)
+        return convert(space, "action", space.shape)
+
+    def observe(obs, params):
+        space = observation_space(None)
+        if isinstance(space, Discrete):
+            return jax.nn.one_hot(obs, space.n, dtype=jnp.float32)
+        return obs.astype(jnp.float32)
+
+    env = episode_statistics(Env(reset, step, observation_space, convert_action_space, observe))
+    return clip_actions(env) if isinstance(convert_action_space(None), Box) else env
+
+
+def override(env_id: str, env_params: PyTree, overrides: dict[str, Any]) -> PyTree:
+    """Parameters (a dataclass) with other values of some. ValueError for unknown names and for no numbers."""
+    names = [field.name for field in dataclasses.fields(env_params)]
+    for name, value in overrides.items():
+        if name not in names:
+            raise ValueError(
+                f"{env_id} has no parameter {name!r}{near(name, names)}; it has {', '.join(names)}."
+            )
+        if not isinstance(value, (bool, int, float, np.ndarray, np.generic, jax.Array)):
+            raise ValueError(
+                f"Parameter {name} of {env_id} must be a number or an array: {value!r}."
+            )
+    env_params = env_params.replace(**overrides)
+    if {"masscart", "masspole", "length"} & set(overrides) and "polemass_length" in names:
+        # gymnax stores what follows from these three; left alone they would be wrong physics.
+        derived = {
+            "total_mass": env_params.masscart + env_params.masspole,
+            "polemass_length": env_params.masspole * env_params.length,
+        }
+        env_params = env_params.replace(
+            **{name: value for name, value in derived.items() if name not in overrides}
+        )
+    return env_params

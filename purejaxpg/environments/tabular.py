@@ -1,0 +1,196 @@
+"""Small environments beside their exact arrays, and tables as networks."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purejaxpg.environments.gymnax import make
+from purejaxpg.environments.wrappers import episode_statistics
+from purejaxpg.functional.distributions import categorical
+from purejaxpg.functional.finite_mdp import FiniteMDP, check, with_action_noise
+from purejaxpg.types import Discrete, Env, Network, PyTree, Space
+
+
+class Tabular(NamedTuple):
+    """An environment whose observations are the states 0, ..., S - 1, and what is exactly known of it.
+
+    Attributes:
+      env, env_params: to train on. Observations are int32, and seen one-hot by networks.
+      mdp: its transitions, rewards and first states; the time limit is left out.
+      cells: `[S, 2]`, row and column of each state on the grid.
+    """
+
+    env: Env
+    env_params: PyTree
+    mdp: FiniteMDP
+    cells: np.ndarray
+
+
+def frozen_lake(*, success_rate: float = 1 / 3, **env_kwargs: Any) -> Tabular:
+    """FrozenLake-misc of gymnax. The states are the cells of the lake that are no hole and not the goal.
+
+    The move that was chosen is made with probability `success_rate`, else one of the two at right angles;
+    with `is_slippery=False` it is always made.
+
+    Args:
+      **env_kwargs: of its constructor, e.g. `map_name="8x8"`.
+    """
+    env, env_params = make(
+        "FrozenLake-misc", env_kwargs={**env_kwargs, "success_rate": success_rate}
+    )
+    sure, _ = make("FrozenLake-misc", env_kwargs={**env_kwargs, "is_slippery": False})
+    desc = env_kwargs.get("desc")
+    columns = len(desc[0]) if desc else round(_number(env.observation_space(env_params)) ** 0.5)
+    seen, mdp = tabulate(sure, env_params.replace(max_steps_in_episode=10**6))
+    success_rate = success_rate if env_kwargs.get("is_slippery", True) else 1.0
+    eye = np.eye(4)
+    aside = (np.roll(eye, 1, axis=1) + np.roll(eye, -1, axis=1)) / 2
+    mdp = with_action_noise(mdp, jnp.asarray(success_rate * eye + (1 - success_rate) * aside))
+    cells = np.stack(np.divmod(seen, columns), axis=1)
+    return Tabular(indexed(env, seen), env_params, check(mdp), cells)
+
+
+def four_rooms(*, fail_prob: float = 1 / 3, **env_kwargs: Any) -> Tabular:
+    """FourRooms-misc of gymnax with its fixed start and goal. The states are the free cells but the goal.
+
+    With probability 4/3 `fail_prob` a move drawn evenly from all four replaces the chosen one.
+
+    Args:
+      **env_kwargs: of its constructor, e.g. `goal_fixed=[1, 11]`, `pos_fixed=[11, 1]`.
+    """
+    env, env_params = make("FourRooms-misc", env_kwargs=env_kwargs, fail_prob=fail_prob)
+    seen, mdp = tabulate(env, env_params.replace(fail_prob=0.0, max_steps_in_episode=10**6))
+    random = min(4 / 3 * fail_prob, 1.0)
+    mdp = with_action_noise(mdp, (1 - random) * jnp.eye(4) + random / 4)
+    return Tabular(indexed(env, seen), env_params, check(mdp), seen[:, :2])
+
+
+def tabulate(env: Env, env_params: PyTree) -> tuple[np.ndarray, FiniteMDP]:
+    """Step a deterministic environment from every state it can reach, with every action.
+
+    Observations must tell states apart; rewards, terminations and the first state must not be random.
+
+    Returns:
+      The observations `[S, ...]` of the states, the first state first, and the arrays of the process.
+    """
+    key, actions = jax.random.key(0), jnp.arange(_number(env.action_space(env_params)))
+    obs, state = env.reset(key, env_params)
+    states, seen, index = [state], [np.asarray(obs)], {np.asarray(obs).tobytes(): 0}
+    edges: list[tuple[int, int, int]] = []
+    rewards: list[np.ndarray] = []
+    while len(rewards) < len(states):  # step from the states in the order in which they were found
+        obs, after, reward, terminated, *_ = jax.vmap(env.step, in_axes=(None, None, 0, None))(
+            key, states[len(rewards)], actions, env_params
+        )
+        obs = np.asarray(obs)
+        for action in np.flatnonzero(~np.asarray(terminated)).tolist():
+            found = obs[action].tobytes()
+            if found not in index:
+                index[found] = len(states)
+                states.append(jax.tree.map(lambda x, action=action: x[action], after))
+                seen.append(obs[action])
+            edges.append((len(rewards), action, index[found]))
+        rewards.append(np.asarray(reward))
+    transition = np.zeros((len(states), len(actions), len(states)), np.float32)
+    transition[tuple(np.array(edges, int).T)] = 1.0
+    start = np.eye(len(states), dtype=np.float32)[0]
+    mdp = FiniteMDP(jnp.asarray(transition), jnp.asarray(np.stack(rewards)), jnp.asarray(start))
+    return np.stack(seen), mdp
+
+
+def _number(space: Space) -> int:
+    if not isinstance(space, Discrete):
+        raise TypeError(f"Tables need Discrete spaces, found {space}.")
+    return space.n
+
+
+def indexed(env: Env, observations: np.ndarray) -> Env:
+    """The number of a state in place of its observation; 0 for one that is not listed (a terminal one)."""
+    table = jnp.asarray(observations)
+
+    def number(obs):
+        equal = (table == obs).reshape(len(table), -1).all(axis=1)
+        return jnp.argmax(equal).astype(jnp.int32)
+
+    def reset(key, params):
+        obs, state = env.reset(key, params)
+        return number(obs), state
+
+    def step(key, state, action, params):
+        obs, *rest = env.step(key, state, action, params)
+        return number(obs), *rest
+
+    return env._replace(
+        reset=reset,
+        step=step,
+        observation_space=lambda params: Discrete(len(table)),
+        observe=lambda obs, params: jax.nn.one_hot(obs, len(table), dtype=jnp.float32),
+    )
+
+
+class FromMDPState(NamedTuple):
+    """State of `from_mdp`: the number of the state, and the steps since the episode began."""
+
+    position: jax.Array
+    time: jax.Array
+
+
+def from_mdp(mdp: FiniteMDP, *, limit: int) -> Env:
+    """A finite MDP as an environment; its `env_params` are the arrays, a `FiniteMDP`, and may be traced.
+
+    Rewards are the expected ones. Episodes are truncated after `limit` steps; observations are as in
+    `Tabular`. The arrays given here only say how many states and actions there are.
+    """
+    states, actions = mdp.reward.shape
+    if limit < 1:
+        raise ValueError(f"limit={limit} must be at least 1.")
+
+    def reset(key, params):
+        index = jax.random.choice(key, states, p=params.start).astype(jnp.int32)
+        return index, FromMDPState(index, jnp.zeros((), jnp.int32))
+
+    def step(key, state, action, params):
+        row = params.transition[state.position, action]
+        chances = chances_of(row)
+        index = jax.random.choice(key, states + 1, p=chances).astype(jnp.int32)
+        terminated = index == states
+        time = state.time + 1
+        index = jnp.where(terminated, 0, index)
+        reward = params.reward[state.position, action].astype(jnp.float32)
+        return index, FromMDPState(index, time), reward, terminated, time >= limit, {}
+
+    return episode_statistics(
+        Env(
+            reset,
+            step,
+            lambda params: Discrete(states),
+            lambda params: Discrete(actions),
+            lambda obs, params: jax.nn.one_hot(obs, states, dtype=jnp.float32),
+        )
+    )
+
+
+def chances_of(row: jax.Array) -> jax.Array:
+    """`[S + 1]`: a row `[S]` of `transition`, then termination; what rounding leaves over is none."""
+    end = 1 - row.sum()
+    return jnp.append(row, jnp.where(end > 1e-5, end, 0.0))
+
+
+def tabular_policy(num_actions: int) -> Network:
+    """A softmax policy whose parameters are its logits `[S, A]`, 0 at first, for one-hot observations."""
+    return Network(
+        lambda key, obs: jnp.zeros((obs.shape[-1], num_actions)),
+        lambda batch: (),
+        lambda params, memory, obs, start: (categorical(obs @ params), memory),
+    )
+
+
+def tabular_value() -> Network:
+    """A value function whose parameters are its values `[S]`, 0 at first, for one-hot observations."""
+    return Network(
+        lambda key, obs: jnp.zeros(obs.shape[-1]),
+        lambda batch: (),
+        lambda params, memory, obs, start: (obs @ params, memory),
+    )

@@ -1,0 +1,224 @@
+"""Losses of policies, value functions and reward models, one number per sample.
+
+All are element-wise: arrays of one shape `[...]` in, that shape out, to be minimised. The caller
+takes the mean or, with a mask, `jnp.sum(loss * mask) / jnp.sum(mask)`. Where masked samples may be
+NaN or infinite, first replace the *arguments* there, `jnp.where(mask, log_prob, 0.0)` and likewise
+the others: a product with 0, or a `where` around the loss alone, leaves a NaN in the gradient.
+
+Gradients flow through the first argument alone (`log_prob`, `value`) unless a docstring says
+otherwise: advantages, targets and everything `old_` are stopped here. The importance ratio is
+ratio = exp(log_prob - old_log_prob). Real hyperparameters may be traced. Arrays of different shapes
+raise AssertionError.
+"""
+
+from typing import TYPE_CHECKING
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+
+from purejaxpg.types import Scalar
+
+if TYPE_CHECKING:  # importing distrax costs more than this whole module
+    from purejaxpg.functional.distributions import Distribution
+
+
+def policy_gradient_loss(log_prob: jax.Array, advantage: jax.Array) -> jax.Array:
+    """-log_prob advantage, whose gradient is minus the policy gradient.
+
+    Williams 1992 (REINFORCE); Schulman et al. 2017, arXiv:1707.06347, eq. 2.
+
+    Args:
+      log_prob: `[...]`, log pi(a | s) of the actions taken. Gradients flow.
+      advantage: `[...]`, or a return or any other estimate of Q(s, a) minus a baseline. Stopped.
+
+    Returns:
+      `[...]`. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+    """
+    chex.assert_equal_shape([log_prob, advantage])
+    return -log_prob * stop_gradient(advantage)
+
+
+def surrogate_loss(log_prob: jax.Array, old_log_prob: jax.Array, advantage: jax.Array) -> jax.Array:
+    """-L^CPI = -ratio advantage. At ratio 1 its gradient is that of `policy_gradient_loss`.
+
+    Kakade and Langford 2002; Schulman et al. 2015, arXiv:1502.05477, eq. 14; Schulman et al. 2017,
+    arXiv:1707.06347, eq. 6.
+
+    Args:
+      log_prob: `[...]`. Gradients flow.
+      old_log_prob: `[...]`, of the same actions under the policy that took them. Stopped.
+      advantage: `[...]`. Stopped.
+
+    Returns:
+      `[...]`. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+    """
+    chex.assert_equal_shape([log_prob, old_log_prob, advantage])
+    return -_ratio(log_prob, old_log_prob) * stop_gradient(advantage)
+
+
+def ppo_clip_loss(
+    log_prob: jax.Array, old_log_prob: jax.Array, advantage: jax.Array, *, clip_eps: Scalar
+) -> jax.Array:
+    """-L^CLIP = -min(ratio advantage, clip(ratio, 1 - clip_eps, 1 + clip_eps) advantage).
+
+    Schulman et al. 2017, arXiv:1707.06347, eq. 7. The gradient is zero where the advantage is
+    positive and ratio > 1 + clip_eps, or it is negative and ratio < 1 - clip_eps; elsewhere it is
+    that of `surrogate_loss`.
+
+    Args:
+      log_prob: `[...]`. Gradients flow.
+      old_log_prob: `[...]`, of the same actions under the policy that took them. Stopped.
+      advantage: `[...]`. Stopped.
+      clip_eps: a positive number.
+
+    Returns:
+      `[...]`. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+    """
+    chex.assert_equal_shape([log_prob, old_log_prob, advantage])
+    ratio = _ratio(log_prob, old_log_prob)
+    clipped = jnp.clip(ratio, 1.0 - clip_eps, 1.0 + clip_eps)
+    advantage = stop_gradient(advantage)
+    return -jnp.minimum(ratio * advantage, clipped * advantage)
+
+
+def ppo_kl_penalty_loss(
+    log_prob: jax.Array,
+    old_log_prob: jax.Array,
+    advantage: jax.Array,
+    kl: jax.Array,
+    *,
+    kl_coef: Scalar,
+) -> jax.Array:
+    """-L^KLPEN = -ratio advantage + kl_coef kl.
+
+    Schulman et al. 2017, arXiv:1707.06347, eq. 8.
+
+    Args:
+      log_prob: `[...]`. Gradients flow.
+      old_log_prob: `[...]`, of the same actions under the policy that took them. Stopped.
+      advantage: `[...]`. Stopped.
+      kl: `[...]`, KL(old, new) at the same states, exact or from `kl_k3`. Gradients flow.
+      kl_coef: a non-negative number.
+
+    Returns:
+      `[...]`. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+    """
+    chex.assert_equal_shape([log_prob, old_log_prob, advantage, kl])
+    return surrogate_loss(log_prob, old_log_prob, advantage) + kl_coef * kl
+
+
+def value_loss(value: jax.Array, target: jax.Array) -> jax.Array:
+    """1/2 (value - target)^2.
+
+    Sutton and Barto 2018, eq. 9.1, for one state; the 1/2 makes the gradient value - target.
+
+    Args:
+      value: `[...]`, V(s). Gradients flow.
+      target: `[...]`, any of `purejaxpg.functional.returns`. Stopped.
+
+    Returns:
+      `[...]`. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+    """
+    chex.assert_equal_shape([value, target])
+    return 0.5 * jnp.square(value - stop_gradient(target))
+
+
+def clipped_value_loss(
+    value: jax.Array, old_value: jax.Array, target: jax.Array, *, clip_eps: Scalar
+) -> jax.Array:
+    """max(1/2 (value - target)^2, 1/2 (clipped - target)^2), clipped within clip_eps of old_value.
+
+    clipped = old_value + clip(value - old_value, -clip_eps, clip_eps). Not in the PPO paper but in
+    OpenAI baselines' ppo2; Engstrom et al. 2020, arXiv:2005.12729. The gradient is zero where value
+    lies outside the interval and nearer to the target than `clipped` does.
+
+    Args:
+      value: `[...]`, V(s). Gradients flow.
+      old_value: `[...]`, V(s) at the time of the rollout. Stopped.
+      target: `[...]`. Stopped.
+      clip_eps: a positive number, in the units of the values.
+
+    Returns:
+      `[...]`. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+    """
+    chex.assert_equal_shape([value, old_value, target])
+    old_value = stop_gradient(old_value)
+    clipped = old_value + jnp.clip(value - old_value, -clip_eps, clip_eps)
+    return jnp.maximum(value_loss(value, target), value_loss(clipped, target))
+
+
+def bradley_terry_loss(chosen_reward: jax.Array, rejected_reward: jax.Array) -> jax.Array:
+    """-log sigmoid(chosen_reward - rejected_reward): minus log P(chosen is preferred).
+
+    Bradley and Terry 1952; Christiano et al. 2017, arXiv:1706.03741, eq. 1; Ouyang et al. 2022,
+    arXiv:2203.02155, eq. 1. It neither overflows nor loses its gradient for large differences.
+
+    Args:
+      chosen_reward: `[...]`, the reward model's output for the preferred answer. Gradients flow.
+      rejected_reward: `[...]`, for the other one. Gradients flow.
+
+    Returns:
+      `[...]`, in nats. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+    """
+    chex.assert_equal_shape([chosen_reward, rejected_reward])
+    return jax.nn.softplus(rejected_reward - chosen_reward)
+
+
+def entropy_loss(distribution: "Distribution") -> jax.Array:
+    """-H(pi(. | s)), the entropy bonus as a loss.
+
+    Williams and Peng 1991; Mnih et al. 2016, arXiv:1602.01783, section 4.
+
+    Args:
+      distribution: a policy's output, batch shape `[...]`. Gradients flow.
+
+    Returns:
+      `[...]`, in nats. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+    """
+    return -distribution.entropy()
+
+
+def kl_k1(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
+    """-log ratio: an unbiased estimate of KL(old, new) from actions of the old policy.
+
+    Schulman 2020, "Approximating KL divergence", http://joschu.net/blog/kl-approx.html. Near the
+    old policy it varies more than `kl_k3`, and single numbers may be negative. The gradient is
+    unbiased too.
+
+    Args:
+      log_prob: `[...]`, of the old policy's actions under the new one. Gradients flow.
+      old_log_prob: `[...]`, of the same actions under the old policy. Stopped.
+
+    Returns:
+      `[...]`, in nats. Mask: `jnp.sum(kl * mask) / jnp.sum(mask)`.
+    """
+    return -_log_ratio(log_prob, old_log_prob)
+
+
+def kl_k3(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
+    """(ratio - 1) - log ratio: an unbiased estimate of KL(old, new), never negative.
+
+    Schulman 2020, "Approximating KL divergence", http://joschu.net/blog/kl-approx.html. From
+    actions of the old policy, whose support must contain the new one's. The gradient is unbiased
+    too.
+
+    Args:
+      log_prob: `[...]`, of the old policy's actions under the new one. Gradients flow.
+      old_log_prob: `[...]`, of the same actions under the old policy. Stopped.
+
+    Returns:
+      `[...]`, in nats. Mask: `jnp.sum(kl * mask) / jnp.sum(mask)`.
+    """
+    log_ratio = _log_ratio(log_prob, old_log_prob)
+    return jnp.expm1(log_ratio) - log_ratio
+
+
+def _log_ratio(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
+    chex.assert_equal_shape([log_prob, old_log_prob])
+    return log_prob - stop_gradient(old_log_prob)
+
+
+def _ratio(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
+    return jnp.exp(_log_ratio(log_prob, old_log_prob))

@@ -1,0 +1,1 @@
+"""Leaves of nested parameters, reached by the end of their path."""

@@ -1,0 +1,63 @@
+"""Policy and value networks in flax, made into `Network`s. Policy and value share no parameters.
+
+Initialisation: orthogonal, gain sqrt(2) in hidden layers, 0.01 in the policy's head, 1 in the value's
+head, zero biases (Engstrom et al. 2020, arXiv:2005.12729; Andrychowicz et al. 2021, arXiv:2006.05990).
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from purejaxpg.functional.distributions import categorical, diagonal_gaussian
+from purejaxpg.networks.feed_forward import feed_forward
+from purejaxpg.networks.modules import MLP, DiscreteHead, GaussianHead, ValueHead
+from purejaxpg.networks.recurrent import recurrent
+from purejaxpg.types import Discrete, Network, Space
+
+
+def policy_network(
+    action_space: Space, torso: nn.Module | None = None, cell: nn.RNNCellBase | None = None
+) -> Network:
+    """A policy: categorical for a Discrete space, diagonal Gaussian for a Box.
+
+    Args:
+      action_space: `env.action_space(env_params)`. A Box must have one axis.
+      torso: any flax module `[N, ...] -> [N, features]`; an `MLP` by default.
+      cell: what remembers, between torso and head: `flax.linen.GRUCell(64)`, for example,
+        `flax.linen.OptimizedLSTMCell(64)` or `AttentionCell(64)` of purejaxpg. Without one the policy is
+        feed-forward.
+    """
+    torso = MLP() if torso is None else torso
+    if isinstance(action_space, Discrete):
+        discrete = partial(DiscreteHead, n=action_space.n)
+        return _network(torso, cell, discrete, lambda output: categorical(*output))
+    if len(action_space.shape) != 1:
+        raise ValueError(f"Continuous actions must have one axis, found {action_space.shape}.")
+    gaussian = partial(GaussianHead, size=action_space.shape[0])
+    return _network(torso, cell, gaussian, lambda output: diagonal_gaussian(*output))
+
+
+def value_network(torso: nn.Module | None = None, cell: nn.RNNCellBase | None = None) -> Network:
+    """A value function; torso and cell are as in `policy_network`."""
+    torso = MLP() if torso is None else torso
+    return _network(torso, cell, ValueHead, lambda output: output)
+
+
+def zero_value_network() -> Network:
+    """V = 0 everywhere: no baseline and no bootstrapping."""
+    return Network(
+        lambda key, obs: jnp.zeros(1),  # not used, but optimizers that flatten want something
+        lambda batch: (),
+        lambda params, memory, obs, start: (jnp.zeros(start.shape), memory),
+    )
+
+
+def _network(
+    torso: nn.Module, cell: nn.RNNCellBase | None, head: Callable, output_fn: Callable
+) -> Network:
+    """`head` makes a module of a torso. Without a cell the torso is part of that module."""
+    if cell is None:
+        return feed_forward(head(torso), output_fn)
+    return recurrent(torso, cell, head(lambda features: features), output_fn)

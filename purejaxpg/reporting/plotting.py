@@ -1,0 +1,253 @@
+"""Learning curves with honest intervals: IQM over seeds and its stratified-bootstrap band; shared style.
+
+Matplotlib is imported inside the functions, so importing this module costs nothing, and its
+object-oriented interface is used throughout: no pyplot, no display, no global figure.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from purejaxpg.reporting.statistics import (
+    MIN_SEEDS,
+    Interval,
+    bootstrap_interval,
+    check_scores,
+    iqm,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, told apart with any colour vision; its yellow is lost on white paper.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_LINE_STYLES = ("-", "--", ":", "-.")  # the next one each time the palette is used up
+_FORMATS = (".png", ".pdf")
+_LEGEND_WIDTH = 90  # characters of legend that fit on a line of the figure
+
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def learning_curve(
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str | None = None,
+    path: str | os.PathLike[str] | None = None,
+    reference: float | None = None,
+    reference_label: str = "reference",
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> Figure:
+    """Draws the IQM over seeds of each curve with its pointwise stratified-bootstrap band.
+
+    The legend says what is drawn: "IQM of N seeds, 95% stratified bootstrap". A curve of fewer than
+    three seeds has no interval: each of its seeds is a line of its own, and the legend says so.
+
+    Args:
+      curves: label -> (x `[T]`, increasing; scores `[num_seeds, T]`).
+      x_label, y_label: names of the axes with their units, such as "environment steps".
+      title: of the axes.
+      path: where to save the figure, 6 x 4 inches: `.png` (at 150 dots per inch) or `.pdf`. Folders
+        are made where missing, and the file appears whole or not at all.
+      reference, reference_label: height and legend of a horizontal line, such as a known optimum.
+      confidence, num_resamples, seed: of `statistics.bootstrap_interval`.
+
+    Returns:
+      The matplotlib Figure, attached to no window.
+
+    Raises:
+      ValueError: no curves, an empty axis label, shapes that do not match, x not increasing, a
+        score that is not finite (see `statistics.replace_diverged`), or another suffix of `path`.
+    """
+    if not curves:
+        raise ValueError("There are no curves to draw.")
+    check_output(path, x_label, y_label)
+    checked = {label: _check_curve(label, x, scores) for label, (x, scores) in curves.items()}
+
+    figure, (axes,) = new_figure()
+    for i, (x, scores) in enumerate(checked.values()):
+        style = line_style(i)
+        if len(scores) < MIN_SEEDS:
+            _draw_seeds(axes, x, scores, style)
+        else:
+            _draw_interval(axes, x, scores, style, confidence, num_resamples, seed)
+    handles = [line for line in axes.lines if line.get_gid() == "curve"]
+    labels, legend_title = _legend_text(checked, confidence)
+    if reference is not None:
+        handles.append(axes.axhline(reference, color="0.35", linestyle=(0, (5, 3)), linewidth=1.0))
+        labels.append(reference_label)
+    decorate(axes, x_label, y_label, title)
+    legend_below(figure, handles, labels, legend_title)
+    return finish(figure, path)
+
+
+def new_figure(
+    columns: int = 1, *, width: float = 6.0, height: float = 4.0
+) -> tuple[Figure, list[Axes]]:
+    """A figure of a paper's size, in inches, with so many axes side by side, attached to no window."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+
+
+def line_style(i: int) -> dict[str, Any]:
+    """Colour and dashes of the i-th line; no two of 28 are alike."""
+    dashes = _LINE_STYLES[i // len(PALETTE) % len(_LINE_STYLES)]
+    return {"color": PALETTE[i % len(PALETTE)], "linestyle": dashes}
+
+
+def legend_below(figure: Figure, handles: Any, labels: list[str], title: str | None = None) -> None:
+    """A legend below the axes: there it never hides data."""
+    columns = max(1, min(len(labels), _LEGEND_WIDTH // (max(map(len, labels)) + 8)))
+    figure.legend(
+        handles,
+        labels,
+        title=title,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=9,
+        title_fontsize=9,
+    )
+
+
+def _check_curve(label: str, x: ArrayLike, scores: ArrayLike) -> Curve:
+    """Returns x `[T]` and scores `[num_seeds, T]` as float64, or raises ValueError."""
+    steps, runs = np.asarray(x, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    if steps.ndim != 1 or runs.ndim != 2 or runs.shape[1:] != steps.shape:
+        raise ValueError(
+            f"Curve {label!r} must have x [T] and scores [num_seeds, T], got shapes {steps.shape} "
+            f"and {runs.shape}."
+        )
+    if not (np.isfinite(steps).all() and (np.diff(steps) > 0).all()):
+        raise ValueError(f"The x of curve {label!r} must be finite and increase.")
+    try:
+        check_scores(runs)
+    except ValueError as error:
+        raise ValueError(f"Curve {label!r}: {error}") from error
+    return steps, runs
+
+
+def _draw_seeds(axes: Axes, x: np.ndarray, scores: np.ndarray, style: dict[str, Any]) -> None:
+    """One line per seed; the first stands for all of them in the legend."""
+    for i, run in enumerate(scores):
+        gid = "curve" if i == 0 else "seed"
+        axes.plot(x, run, linewidth=1.0, marker=_marker(x), gid=gid, **style)
+
+
+def _draw_interval(
+    axes: Axes,
+    x: np.ndarray,
+    scores: np.ndarray,
+    style: dict[str, Any],
+    confidence: float,
+    num_resamples: int,
+    seed: int,
+) -> None:
+    """The IQM over seeds and its band. A curve of one task is `[num_seeds, 1, T]`."""
+    interval = bootstrap_interval(
+        iqm,
+        scores[:, None, :],
+        confidence=confidence,
+        num_resamples=num_resamples,
+        seed=seed,
+    )
+    axes.plot(x, interval.estimate, linewidth=1.6, marker=_marker(x), gid="curve", **style)
+    edge = 1.0 if len(x) == 1 else 0.0  # the band of a single point is an upright line
+    axes.fill_between(
+        x, interval.low, interval.high, color=style["color"], alpha=0.2, linewidth=edge
+    )
+
+
+def _marker(x: np.ndarray) -> str:
+    return "o" if len(x) == 1 else ""
+
+
+def _legend_text(curves: Mapping[str, Curve], confidence: float) -> tuple[list[str], str | None]:
+    """Labels and title of the legend: what is drawn is said once where it is the same for all."""
+    drawn = [describe_interval(len(scores), confidence) for _, scores in curves.values()]
+    if len(set(drawn)) == 1:
+        return list(curves), drawn[0]
+    return [f"{label} ({what})" for label, what in zip(curves, drawn, strict=True)], None
+
+
+def interval_or_point(statistic: Callable[..., Any], scores: ArrayLike, **options: Any) -> Interval:
+    """The bootstrap interval of a statistic, of no width where there are too few seeds for one."""
+    array = check_scores(scores)
+    if len(array) >= MIN_SEEDS:
+        return bootstrap_interval(statistic, array, **options)
+    estimate = np.asarray(statistic(array))
+    return Interval(estimate, estimate, estimate)
+
+
+def short(value: Any) -> str:
+    """A value in few characters: real numbers have four digits."""
+    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
+
+
+def describe_interval(num_seeds: int, confidence: float) -> str:
+    """What a line and its band are."""
+    if num_seeds >= MIN_SEEDS:
+        return f"IQM of {num_seeds} seeds, {100 * confidence:g}% stratified bootstrap"
+    each = "1 seed" if num_seeds == 1 else f"each of {num_seeds} seeds"
+    return f"{each}, no interval from fewer than {MIN_SEEDS}"
+
+
+def decorate(axes: Axes, x_label: str, y_label: str, title: str | None) -> None:
+    """Labels, light grid, and 200k or 1M in place of 200000 or 1e6."""
+    from matplotlib.ticker import EngFormatter
+
+    axes.set_xlabel(x_label, fontsize=11)
+    axes.set_ylabel(y_label, fontsize=11)
+    if title is not None:
+        axes.set_title(title, fontsize=12)
+    axes.tick_params(labelsize=10)
+    axes.grid(color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.02)
+    if max(map(abs, axes.get_xlim())) >= 1e4:
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def check_output(path: str | os.PathLike[str] | None, *labels: str) -> None:
+    """Raises ValueError where a label is empty or a figure cannot be saved at `path`."""
+    if not all(label.strip() for label in labels):
+        raise ValueError("All axes need a label that says what is drawn, with its unit.")
+    if path is not None and Path(path).suffix.lower() not in _FORMATS:
+        raise ValueError(f"A figure is saved as {' or '.join(_FORMATS)}, got {str(path)!r}.")
+
+
+def finish(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
+    """Returns the figure, saved at `path` if there is one: whole, by a rename, or not at all."""
+    import matplotlib
+
+    if path is None:
+        return figure
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    suffix = path.suffix.lower()
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    # No date, so that the same figure is the same file; TrueType fonts, which publishers ask for.
+    metadata = {"CreationDate": None} if suffix == ".pdf" else None
+    try:
+        with matplotlib.rc_context({"pdf.fonttype": 42}):
+            figure.savefig(temporary, format=suffix[1:], metadata=metadata)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return figure

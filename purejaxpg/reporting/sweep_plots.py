@@ -1,0 +1,219 @@
+"""Pictures of sweeps: sensitivity to a hyperparameter, heat map of two, parallel axes of many.
+
+Style and rules are those of `plotting`: 95% stratified-bootstrap intervals, none from fewer than three
+seeds, colours that any colour vision tells apart, `.png` or `.pdf`. Scores are finite and higher is
+better: what a diverged run is worth is for the caller to say (`statistics.replace_diverged`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from purejaxpg.reporting.plotting import (
+    PALETTE,
+    check_output,
+    decorate,
+    describe_interval,
+    finish,
+    interval_or_point,
+    legend_below,
+    new_figure,
+    short,
+)
+from purejaxpg.reporting.statistics import check_scores, iqm
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Output = str | os.PathLike[str] | None
+COLOUR_MAP = "cividis"
+"""Rises in lightness and looks the same with any colour vision."""
+_LOG_RANGE = 20.0  # positive values that differ by more than this factor get a logarithmic axis
+
+
+def sensitivity(
+    values: ArrayLike,
+    scores: ArrayLike,
+    *,
+    x_label: str,
+    y_label: str,
+    diverged: ArrayLike | None = None,
+    joined: bool = True,
+    title: str | None = None,
+    path: Output = None,
+) -> Figure:
+    """Draws the IQM of each configuration with its interval over the value of one hyperparameter.
+
+    A line joins the IQM over all runs with the same value.
+
+    Args:
+      values: `[configurations]`; scores: `[configurations, seeds]`.
+      diverged: `[configurations]`, seeds that have diverged: such points are crosses.
+      joined: leave the line away where other hyperparameters vary and hardly any value repeats.
+    """
+    x, y = np.asarray(values, np.float64), _two_axes(scores)
+    if x.shape != y.shape[:1]:
+        raise ValueError(
+            f"Values {x.shape} and scores {y.shape} must be of one configuration each."
+        )
+    check_output(path, x_label, y_label)
+    bad = np.zeros(len(x), bool) if diverged is None else np.asarray(diverged) > 0
+    figure, (axes,) = new_figure()
+    intervals = [interval_or_point(iqm, row) for row in y]
+    centre = np.array([float(interval.estimate) for interval in intervals])
+    ends = np.array([[i.estimate - i.low, i.high - i.estimate] for i in intervals]).T
+    repeated = len(np.unique(x)) < len(x)
+    handles: list[Any] = []
+    labels: list[str] = []
+    for chosen, marker, colour, what in (
+        (~bad, "o", PALETTE[0], "configuration"),
+        (bad, "X", PALETTE[1], "configuration with diverged seeds"),
+    ):
+        if chosen.any():
+            handles.append(
+                axes.errorbar(
+                    x[chosen],
+                    centre[chosen],
+                    np.clip(ends[:, chosen], 0.0, None),
+                    fmt=marker,
+                    color=colour,
+                    markersize=6,
+                    capsize=2.5,
+                    linewidth=1.0,
+                    alpha=0.6 if repeated else 1.0,
+                )
+            )
+            labels.append(what)
+    at = np.unique(x)
+    pooled = [float(iqm(y[x == value].ravel())) for value in at]
+    if joined:
+        line = axes.plot(at, pooled, color=PALETTE[0], linewidth=1.6, zorder=1)
+    if joined and repeated:
+        handles += line
+        labels.append("IQM of all runs with the value")
+    if _is_wide(x):
+        axes.set_xscale("log")
+    decorate(axes, x_label, y_label, title)
+    legend_below(figure, handles, labels, describe_interval(y.shape[1], 0.95))
+    return finish(figure, path)
+
+
+def heat_map(
+    rows: ArrayLike,
+    columns: ArrayLike,
+    scores: ArrayLike,
+    *,
+    x_label: str,
+    y_label: str,
+    score_label: str,
+    title: str | None = None,
+    path: Output = None,
+) -> Figure:
+    """Draws the IQM over seeds for every pair of values of two hyperparameters.
+
+    Args:
+      rows, columns: `[configurations]`, values of the two; pairs that are missing stay white.
+      scores: `[configurations, seeds]`; runs of configurations with the same pair are pooled.
+    """
+    row, column, y = np.asarray(rows), np.asarray(columns), _two_axes(scores)
+    if not row.shape == column.shape == y.shape[:1]:
+        raise ValueError(f"{row.shape}, {column.shape} and {y.shape} differ in configurations.")
+    check_output(path, x_label, y_label, score_label)
+    at_row, at_column = np.unique(row), np.unique(column)
+    table = np.full((len(at_row), len(at_column)), np.nan)
+    for i, j in np.ndindex(table.shape):
+        chosen = (row == at_row[i]) & (column == at_column[j])
+        if chosen.any():
+            table[i, j] = iqm(y[chosen].ravel())
+    figure, (axes,) = new_figure()
+    image = axes.imshow(table, cmap=COLOUR_MAP, origin="lower", aspect="auto")
+    middle = (np.nanmin(table) + np.nanmax(table)) / 2
+    for i, j in np.argwhere(np.isfinite(table)):
+        colour = "white" if table[i, j] < middle or len(np.unique(table)) == 1 else "black"
+        axes.text(j, i, f"{table[i, j]:.3g}", ha="center", va="center", color=colour, fontsize=9)
+    decorate(axes, x_label, y_label, title)
+    axes.grid(False)
+    axes.set_xticks(range(len(at_column)), [short(value) for value in at_column])
+    axes.set_yticks(range(len(at_row)), [short(value) for value in at_row])
+    figure.colorbar(image, label=f"{score_label}, IQM of {y.shape[1]} seeds")
+    return finish(figure, path)
+
+
+def parallel_axes(
+    hyperparameters: Mapping[str, ArrayLike],
+    scores: ArrayLike,
+    *,
+    score_label: str,
+    title: str | None = None,
+    path: Output = None,
+) -> Figure:
+    """Draws a line per configuration through its values, coloured by the IQM over its seeds.
+
+    Args:
+      hyperparameters: name -> values `[configurations]`, numbers or strings.
+      scores: `[configurations, seeds]`. The best are drawn last, on top.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    y = _two_axes(scores)
+    if not hyperparameters or any(np.shape(x) != y.shape[:1] for x in hyperparameters.values()):
+        raise ValueError("Every hyperparameter needs a value of each configuration.")
+    check_output(path, score_label, *hyperparameters)
+    worth = np.asarray(iqm(y.T[:, None, :]))
+    heights, ticks = zip(*(_heights(np.asarray(x)) for x in hyperparameters.values()))
+    low, high = worth.min(), worth.max()
+    final = (worth - low) / (high - low if high > low else 1.0)
+    points = np.stack([*heights, final])  # [axes, configurations]
+    colours = ScalarMappable(Normalize(low, high if high > low else low + 1), COLOUR_MAP)
+    width = max(6.0, 1.6 * len(points))
+    figure, (axes,) = new_figure(width=width)
+    for i in np.argsort(worth, kind="stable"):
+        axes.plot(points[:, i], color=colours.to_rgba(worth[i]), linewidth=1.2, alpha=0.85)
+    for position, labels in enumerate(ticks):
+        axes.axvline(position, color="0.3", linewidth=0.8)
+        for height, text in labels:
+            axes.text(
+                position - 0.03, height, text, fontsize=9, ha="right", va="center",
+                bbox={"color": "white", "alpha": 0.7, "pad": 0.5},
+            )  # fmt: skip
+    axes.set_xticks(range(len(points)), [*hyperparameters, "result"], fontsize=10)
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    axes.set_xlim(-0.35, len(points) - 0.95)
+    if title is not None:
+        axes.set_title(title, fontsize=12)
+    figure.colorbar(colours, ax=axes, label=f"{score_label}, IQM of {y.shape[1]} seeds")
+    return finish(figure, path)
+
+
+def _two_axes(scores: ArrayLike) -> np.ndarray:
+    array = np.asarray(scores, np.float64)
+    if array.ndim != 2:
+        raise ValueError(f"Scores must be [configurations, seeds], got shape {array.shape}.")
+    return check_scores(array)
+
+
+def _is_wide(x: np.ndarray) -> bool:
+    return bool(x.min() > 0 and x.max() / x.min() > _LOG_RANGE)
+
+
+def _heights(values: np.ndarray) -> tuple[np.ndarray, list[tuple[float, str]]]:
+    """Positions in [0, 1] on an axis, and where it has labels: at each of few values, else at five."""
+    distinct = np.unique(values)
+    if values.dtype.kind not in "fiu" or len(distinct) == 1:
+        at = np.linspace(0, 1, len(distinct)) if len(distinct) > 1 else np.array([0.5])
+        return at[np.searchsorted(distinct, values)], [*zip(at, map(short, distinct))]
+    scale = np.log if _is_wide(values) else lambda x: x
+    low, high = scale(distinct[0]), scale(distinct[-1])
+    shown = distinct
+    if len(distinct) > 8:
+        shown = np.linspace(low, high, 5)
+        shown = np.exp(shown) if _is_wide(values) else shown
+    place = lambda x: (scale(x) - low) / (high - low)  # noqa: E731
+    return place(values), [(place(x), f"{x:.3g}") for x in shown]
