@@ -27,8 +27,27 @@ def td_targets(
 ) -> jax.Array:
     """One-step targets, r_t + discount (1 - terminated_t) next_value_t.
 
-    Sutton and Barto 2018, eq. 6.2. All arrays and the result have one shape, which may be any, `()`
-    for a single transition included.
+    Sutton and Barto 2018, eq. 6.2. All arrays have one shape, which may be any, `()` for a single
+    transition included.
+
+    Args:
+      reward: `[...]`, reward r_t of each step.
+      next_value: `[...]`, V(next_obs[t]); ignored where `terminated`.
+      terminated: `[...]`, true where the task ended with this step.
+      discount: discount factor, a real number in [0, 1]; may be traced.
+
+    Returns:
+      `[...]`, in the units of the reward.
+
+    Raises:
+      AssertionError: the arrays differ in shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> ones, terminated = jnp.ones(2), jnp.array([False, True])
+      >>> pg.td_targets(ones, 4 * ones, terminated, discount=0.5).tolist()
+      [3.0, 1.0]
     """
     chex.assert_equal_shape([reward, next_value, terminated])
     return reward + discount * jnp.where(_as_bool(terminated), 0.0, next_value)
@@ -48,11 +67,24 @@ def discounted_returns(
     where an episode is truncated and at the end of the rollout; elsewhere it may be anything.
 
     Args:
-      reward, next_value, terminated, truncated: `[T, ...]`.
-      discount: a real number in [0, 1].
+      reward: `[T, ...]`, reward r_t of each step.
+      next_value: `[T, ...]`, V(next_obs[t]).
+      terminated: `[T, ...]`, true where the task ended with this step.
+      truncated: `[T, ...]`, true where a time limit cut the episode after this step.
+      discount: discount factor, a real number in [0, 1]; may be traced.
 
     Returns:
-      `[T, ...]`.
+      `[T, ...]`, in the units of the reward.
+
+    Raises:
+      AssertionError: the arrays differ in shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> ones, never = jnp.ones(3), jnp.zeros(3, bool)
+      >>> pg.discounted_returns(ones, 8 * ones, never, never, discount=0.5).tolist()
+      [2.75, 3.5, 5.0]
     """
     chex.assert_equal_shape([reward, next_value, terminated, truncated])
     cut = _cut(terminated, truncated)
@@ -77,15 +109,26 @@ def n_step_returns(
     `td_targets`, n >= T gives `discounted_returns`. Costs min(n, T) vectorised passes.
 
     Args:
-      reward, next_value, terminated, truncated: `[T, ...]`.
-      discount: a real number in [0, 1].
-      n: the most rewards in a sum; a static int.
+      reward: `[T, ...]`, reward r_t of each step.
+      next_value: `[T, ...]`, V(next_obs[t]).
+      terminated: `[T, ...]`, true where the task ended with this step.
+      truncated: `[T, ...]`, true where a time limit cut the episode after this step.
+      discount: discount factor, a real number in [0, 1]; may be traced.
+      n: largest number of rewards in a sum, a static integer of at least 1.
 
     Returns:
-      `[T, ...]`.
+      `[T, ...]`, in the units of the reward.
 
     Raises:
       ValueError: n is not an integer of at least 1.
+      AssertionError: the arrays differ in shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> ones, never = jnp.ones(3), jnp.zeros(3, bool)
+      >>> pg.n_step_returns(ones, 8 * ones, never, never, discount=0.5, n=2).tolist()
+      [3.5, 3.5, 5.0]
     """
     chex.assert_equal_shape([reward, next_value, terminated, truncated])
     if not isinstance(n, Integral) or n < 1:
@@ -117,11 +160,25 @@ def lambda_returns(
     the TD target at a cut row. lambda = 0 gives `td_targets`, lambda = 1 `discounted_returns`.
 
     Args:
-      reward, next_value, terminated, truncated: `[T, ...]`.
-      discount, lambda_: real numbers in [0, 1].
+      reward: `[T, ...]`, reward r_t of each step.
+      next_value: `[T, ...]`, V(next_obs[t]).
+      terminated: `[T, ...]`, true where the task ended with this step.
+      truncated: `[T, ...]`, true where a time limit cut the episode after this step.
+      discount: discount factor, a real number in [0, 1]; may be traced.
+      lambda_: weight of longer returns, a real number in [0, 1]; may be traced.
 
     Returns:
-      `[T, ...]`.
+      `[T, ...]`, in the units of the reward.
+
+    Raises:
+      AssertionError: the arrays differ in shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> ones, never = jnp.ones(3), jnp.zeros(3, bool)
+      >>> pg.lambda_returns(ones, 8 * ones, never, never, discount=0.5, lambda_=0.5).tolist()
+      [4.0625, 4.25, 5.0]
     """
     chex.assert_equal_shape([reward, next_value, terminated, truncated])
     cut = _cut(terminated, truncated)
@@ -147,12 +204,26 @@ def gae(
     all rows that are not cut, A_t + value_t is the lambda-return.
 
     Args:
-      reward, next_value, terminated, truncated: `[T, ...]`.
+      reward: `[T, ...]`, reward r_t of each step.
       value: `[T, ...]`, V(obs[t]).
-      discount, gae_lambda: real numbers in [0, 1].
+      next_value: `[T, ...]`, V(next_obs[t]).
+      terminated: `[T, ...]`, true where the task ended with this step.
+      truncated: `[T, ...]`, true where a time limit cut the episode after this step.
+      discount: discount factor, a real number in [0, 1]; may be traced.
+      gae_lambda: weight of later TD errors, a real number in [0, 1]; may be traced.
 
     Returns:
-      `[T, ...]`, not normalised.
+      `[T, ...]`, in the units of the reward, not normalised.
+
+    Raises:
+      AssertionError: the arrays differ in shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> ones, never = jnp.ones(3), jnp.zeros(3, bool)
+      >>> pg.gae(ones, 8 * ones, 8 * ones, never, never, discount=0.5, gae_lambda=0.5).tolist()
+      [-3.9375, -3.75, -3.0]
     """
     chex.assert_equal_shape([reward, value, next_value, terminated, truncated])
     delta = td_targets(reward, next_value, terminated, discount=discount) - value
