@@ -30,11 +30,20 @@ def policy_gradient_loss(log_prob: jax.Array, advantage: jax.Array) -> jax.Array
     Williams 1992 (REINFORCE); Schulman et al. 2017, arXiv:1707.06347, eq. 2.
 
     Args:
-      log_prob: `[...]`, log pi(a | s) of the actions taken. Gradients flow.
+      log_prob: `[...]`, log pi(a | s) of the actions taken, in nats. Gradients flow.
       advantage: `[...]`, or a return or any other estimate of Q(s, a) minus a baseline. Stopped.
 
     Returns:
       `[...]`. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+
+    Raises:
+      AssertionError: the arrays differ in shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> pg.policy_gradient_loss(jnp.array([-0.5, -2.0]), jnp.array([4.0, -1.0])).tolist()
+      [2.0, -2.0]
     """
     chex.assert_equal_shape([log_prob, advantage])
     return -log_prob * stop_gradient(advantage)
@@ -47,12 +56,22 @@ def surrogate_loss(log_prob: jax.Array, old_log_prob: jax.Array, advantage: jax.
     arXiv:1707.06347, eq. 6.
 
     Args:
-      log_prob: `[...]`. Gradients flow.
+      log_prob: `[...]`, log pi(a | s) of the actions taken, in nats. Gradients flow.
       old_log_prob: `[...]`, of the same actions under the policy that took them. Stopped.
       advantage: `[...]`. Stopped.
 
     Returns:
-      `[...]`. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+      `[...]`, in the units of the advantage. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+
+    Raises:
+      AssertionError: the arrays differ in shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> log_prob, old_log_prob = jnp.log(jnp.array([0.5])), jnp.log(jnp.array([0.25]))
+      >>> round(float(pg.surrogate_loss(log_prob, old_log_prob, jnp.array([3.0]))[0]), 3)
+      -6.0
     """
     chex.assert_equal_shape([log_prob, old_log_prob, advantage])
     return -_ratio(log_prob, old_log_prob) * stop_gradient(advantage)
@@ -68,13 +87,25 @@ def ppo_clip_loss(
     that of `surrogate_loss`.
 
     Args:
-      log_prob: `[...]`. Gradients flow.
+      log_prob: `[...]`, log pi(a | s) of the actions taken, in nats. Gradients flow.
       old_log_prob: `[...]`, of the same actions under the policy that took them. Stopped.
       advantage: `[...]`. Stopped.
-      clip_eps: a positive number.
+      clip_eps: half the width of the interval of ratios, a positive number; 0.2 in the paper's best
+        results. May be traced.
 
     Returns:
-      `[...]`. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+      `[...]`, in the units of the advantage. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+
+    Raises:
+      AssertionError: the arrays differ in shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> log_prob, advantage = jnp.log(jnp.full(2, 2.0)), jnp.array([1.0, -1.0])  # both ratios are 2
+      >>> loss = pg.ppo_clip_loss(log_prob, jnp.zeros(2), advantage, clip_eps=0.25)
+      >>> [round(x, 3) for x in loss.tolist()]
+      [-1.25, 2.0]
     """
     chex.assert_equal_shape([log_prob, old_log_prob, advantage])
     ratio = _ratio(log_prob, old_log_prob)
@@ -96,14 +127,24 @@ def ppo_kl_penalty_loss(
     Schulman et al. 2017, arXiv:1707.06347, eq. 8.
 
     Args:
-      log_prob: `[...]`. Gradients flow.
+      log_prob: `[...]`, log pi(a | s) of the actions taken, in nats. Gradients flow.
       old_log_prob: `[...]`, of the same actions under the policy that took them. Stopped.
       advantage: `[...]`. Stopped.
-      kl: `[...]`, KL(old, new) at the same states, exact or from `kl_k3`. Gradients flow.
-      kl_coef: a non-negative number.
+      kl: `[...]`, KL(old, new) at the same states in nats, exact or from `kl_k3`. Gradients flow.
+      kl_coef: weight of the penalty (beta in the paper), a non-negative number; may be traced.
 
     Returns:
-      `[...]`. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+      `[...]`, in the units of the advantage. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+
+    Raises:
+      AssertionError: the arrays differ in shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> same, advantage, kl = jnp.zeros(1), jnp.array([3.0]), jnp.array([0.5])  # the ratio is 1
+      >>> pg.ppo_kl_penalty_loss(same, same, advantage, kl, kl_coef=2.0).tolist()
+      [-2.0]
     """
     chex.assert_equal_shape([log_prob, old_log_prob, advantage, kl])
     return surrogate_loss(log_prob, old_log_prob, advantage) + kl_coef * kl
@@ -120,6 +161,15 @@ def value_loss(value: jax.Array, target: jax.Array) -> jax.Array:
 
     Returns:
       `[...]`. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+
+    Raises:
+      AssertionError: the arrays differ in shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> pg.value_loss(jnp.array([1.0, 5.0]), jnp.array([3.0, 5.0])).tolist()
+      [2.0, 0.0]
     """
     chex.assert_equal_shape([value, target])
     return 0.5 * jnp.square(value - stop_gradient(target))
@@ -137,11 +187,21 @@ def clipped_value_loss(
     Args:
       value: `[...]`, V(s). Gradients flow.
       old_value: `[...]`, V(s) at the time of the rollout. Stopped.
-      target: `[...]`. Stopped.
-      clip_eps: a positive number, in the units of the values.
+      target: `[...]`, any of `purejaxpg.functional.returns`. Stopped.
+      clip_eps: a positive number, in the units of the values; may be traced.
 
     Returns:
       `[...]`. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+
+    Raises:
+      AssertionError: the arrays differ in shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> value, old_value, target = jnp.array([3.0]), jnp.array([0.0]), jnp.array([4.0])
+      >>> pg.clipped_value_loss(value, old_value, target, clip_eps=2.0).tolist()  # 1/2 (2 - 4)^2
+      [2.0]
     """
     chex.assert_equal_shape([value, old_value, target])
     old_value = stop_gradient(old_value)
@@ -157,10 +217,19 @@ def bradley_terry_loss(chosen_reward: jax.Array, rejected_reward: jax.Array) -> 
 
     Args:
       chosen_reward: `[...]`, the reward model's output for the preferred answer. Gradients flow.
-      rejected_reward: `[...]`, for the other one. Gradients flow.
+      rejected_reward: `[...]`, its output for the other answer. Gradients flow.
 
     Returns:
       `[...]`, in nats. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+
+    Raises:
+      AssertionError: the arrays differ in shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> round(float(pg.bradley_terry_loss(jnp.array(1.0), jnp.array(1.0))), 3)  # log 2
+      0.693
     """
     chex.assert_equal_shape([chosen_reward, rejected_reward])
     return jax.nn.softplus(rejected_reward - chosen_reward)
@@ -176,6 +245,12 @@ def entropy_loss(distribution: "Distribution") -> jax.Array:
 
     Returns:
       `[...]`, in nats. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> round(float(pg.entropy_loss(pg.categorical(jnp.zeros(2)))), 3)  # -log 2
+      -0.693
     """
     return -distribution.entropy()
 
@@ -188,11 +263,20 @@ def kl_k1(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
     unbiased too.
 
     Args:
-      log_prob: `[...]`, of the old policy's actions under the new one. Gradients flow.
+      log_prob: `[...]`, of the old policy's actions under the new one, in nats. Gradients flow.
       old_log_prob: `[...]`, of the same actions under the old policy. Stopped.
 
     Returns:
       `[...]`, in nats. Mask: `jnp.sum(kl * mask) / jnp.sum(mask)`.
+
+    Raises:
+      AssertionError: the arrays differ in shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> pg.kl_k1(jnp.array([-2.0, -1.0]), jnp.array([-1.5, -3.0])).tolist()
+      [0.5, -2.0]
     """
     return -_log_ratio(log_prob, old_log_prob)
 
@@ -200,16 +284,26 @@ def kl_k1(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
 def kl_k3(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
     """(ratio - 1) - log ratio: an unbiased estimate of KL(old, new), never negative.
 
-    Schulman 2020, "Approximating KL divergence", http://joschu.net/blog/kl-approx.html. From
-    actions of the old policy, whose support must contain the new one's. The gradient is unbiased
+    Schulman 2020, "Approximating KL divergence", http://joschu.net/blog/kl-approx.html. The actions
+    are those of the old policy, whose support must contain the new one's. The gradient is unbiased
     too.
 
     Args:
-      log_prob: `[...]`, of the old policy's actions under the new one. Gradients flow.
+      log_prob: `[...]`, of the old policy's actions under the new one, in nats. Gradients flow.
       old_log_prob: `[...]`, of the same actions under the old policy. Stopped.
 
     Returns:
       `[...]`, in nats. Mask: `jnp.sum(kl * mask) / jnp.sum(mask)`.
+
+    Raises:
+      AssertionError: the arrays differ in shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> log_prob = jnp.log(jnp.array([0.5]))
+      >>> round(float(pg.kl_k3(log_prob, jnp.zeros(1))[0]), 3)  # (0.5 - 1) - log 0.5
+      0.193
     """
     log_ratio = _log_ratio(log_prob, old_log_prob)
     return jnp.expm1(log_ratio) - log_ratio
