@@ -18,15 +18,28 @@ def accumulate(
     *,
     decay: Scalar,
 ) -> PyTree:
-    """Accumulating traces z <- decay z + gradient of fn, z = gradient where an episode starts.
+    """Accumulating traces z <- decay z + gradient of fn, and z = gradient where an episode starts.
 
     Sutton and Barto 2018, eq. 12.5 and p. 332 (there gamma lambda is the decay).
 
     Args:
-      fn: `(params, inputs [1, 1, ...]) -> [1, 1]`, V or log pi of one environment at one time.
+      fn: `(params, inputs [1, 1, ...]) -> [1, 1]`, V or log pi of one environment at one time step.
+      params: where the gradient is taken, a pytree of arrays.
       traces: z, `[num_envs, ...]` in every leaf of the structure of `params`.
       inputs: a pytree of arrays `[1, num_envs, ...]`.
       start: `[1, num_envs]`, true where this is the first step of an episode.
+      decay: a real number in [0, 1]; may be traced.
+
+    Returns:
+      The new traces, of the structure and shapes of `traces`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.functional.eligibility import accumulate
+      >>> fn = lambda weight, x: weight * x
+      >>> traces, x, start = jnp.array([4.0, 4.0]), jnp.array([[3.0, 3.0]]), jnp.array([[False, True]])
+      >>> accumulate(fn, jnp.array(1.0), traces, x, start, decay=0.5).tolist()
+      [5.0, 3.0]
     """
 
     def of_one(z, one, start):
@@ -38,5 +51,19 @@ def accumulate(
 
 
 def weighted_mean(traces: PyTree, weight: jax.Array) -> PyTree:
-    """The mean over environments of weight `[1, num_envs]` times trace `[num_envs, ...]`."""
+    """The mean over environments of weight times trace.
+
+    Args:
+      traces: a pytree of arrays `[num_envs, ...]`.
+      weight: `[1, num_envs]`, for example the TD error of each environment.
+
+    Returns:
+      A pytree of the structure of `traces` without their first axis.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.functional.eligibility import weighted_mean
+      >>> float(weighted_mean(jnp.array([4.0, 2.0]), jnp.array([[1.0, -3.0]])))
+      -1.0
+    """
     return jax.tree.map(lambda z: jnp.tensordot(weight[0], z, 1) / weight.shape[1], traces)
