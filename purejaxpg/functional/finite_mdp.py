@@ -7,6 +7,9 @@ the softmax policy with logits theta `[S, A]` is
 
 Results have the dtype of the arrays. Systems with a discount near 1 and long episodes are ill-conditioned:
 in float32 about 1e-7 / (1 - discount) of a value is lost.
+
+The examples are about a process of one state and two actions. Action 0 ("stay") gives reward 1 and goes on;
+action 1 ("leave") gives reward 3 and ends the episode.
 """
 
 from typing import NamedTuple
@@ -22,10 +25,17 @@ class FiniteMDP(NamedTuple):
     """Arrays of a Markov decision process with S states and A actions.
 
     Attributes:
-      transition: `[S, A, S]`, probability of going on in s'. What a row lacks to 1 is the probability of
+      transition: `[S, A, S]`, probability of the next state s'. What a row lacks to 1 is the probability of
         termination; terminal states are none of the S.
       reward: `[S, A]`, expected reward of the step.
       start: `[S]`, distribution of the first state.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> mdp = pg.FiniteMDP(jnp.array([[[1.0], [0.0]]]), jnp.array([[1.0, 3.0]]), jnp.array([1.0]))
+      >>> mdp.reward.shape
+      (1, 2)
     """
 
     transition: jax.Array
@@ -34,10 +44,24 @@ class FiniteMDP(NamedTuple):
 
 
 def check(mdp: FiniteMDP, *, tolerance: float = 1e-5) -> FiniteMDP:
-    """The same process if its arrays fit together.
+    """Check that the arrays of a process fit together. Not for traced arrays.
+
+    Args:
+      mdp: the process.
+      tolerance: how far probabilities may be off, a non-negative number.
+
+    Returns:
+      `mdp` itself.
 
     Raises:
-      ValueError: shapes do not fit, or rows are no (sub)distributions. Not for traced arrays.
+      ValueError: the shapes do not fit, a row of `transition` is negative or sums to more than 1, or
+        `start` is no distribution.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.functional.finite_mdp import FiniteMDP, check
+      >>> stay_or_leave = jnp.array([[[1.0], [0.0]]])
+      >>> mdp = check(FiniteMDP(stay_or_leave, jnp.array([[1.0, 3.0]]), jnp.array([1.0])))
     """
     transition, reward, start = (np.asarray(x) for x in mdp)
     states, actions = reward.shape if reward.ndim == 2 else (0, 0)
@@ -54,33 +78,112 @@ def check(mdp: FiniteMDP, *, tolerance: float = 1e-5) -> FiniteMDP:
 
 
 def state_values(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> jax.Array:
-    """V `[S]`, the solution of V = r_pi + discount P_pi V (Sutton and Barto 2018, eq. 3.14).
+    """V, the solution of V = r_pi + discount P_pi V (Sutton and Barto 2018, eq. 3.14).
 
     Without a discount below 1 it exists only where every episode ends; elsewhere the result is not finite,
     or large and meaningless.
+
+    Args:
+      mdp: the process.
+      policy: `[S, A]`, probability of each action.
+      discount: discount factor, a real number in [0, 1]; may be traced.
+
+    Returns:
+      `[S]`, in the units of the reward.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.functional.finite_mdp import FiniteMDP, state_values
+      >>> mdp = FiniteMDP(jnp.array([[[1.0], [0.0]]]), jnp.array([[1.0, 3.0]]), jnp.array([1.0]))
+      >>> state_values(mdp, jnp.array([[1.0, 0.0]]), discount=0.5).tolist()  # 1 + 1/2 + 1/4 + ...
+      [2.0]
     """
     chain, reward = _chain(mdp, policy)
     return jnp.linalg.solve(jnp.eye(len(reward), dtype=reward.dtype) - discount * chain, reward)
 
 
 def action_values(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> jax.Array:
-    """Q `[S, A]`: r(s, a) + discount sum_s' P(s'|s, a) V(s')."""
+    """Q, with Q(s, a) = r(s, a) + discount sum_s' P(s'|s, a) V(s').
+
+    Args:
+      mdp: the process.
+      policy: `[S, A]`, probability of each action after the first one, a.
+      discount: discount factor, a real number in [0, 1]; may be traced.
+
+    Returns:
+      `[S, A]`, in the units of the reward.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.functional.finite_mdp import FiniteMDP, action_values
+      >>> mdp = FiniteMDP(jnp.array([[[1.0], [0.0]]]), jnp.array([[1.0, 3.0]]), jnp.array([1.0]))
+      >>> action_values(mdp, jnp.array([[1.0, 0.0]]), discount=0.5).tolist()
+      [[2.0, 3.0]]
+    """
     return mdp.reward + discount * mdp.transition @ state_values(mdp, policy, discount=discount)
 
 
 def advantages(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> jax.Array:
-    """A `[S, A]`: Q(s, a) - V(s)."""
+    """A, with A(s, a) = Q(s, a) - V(s).
+
+    Args:
+      mdp: the process.
+      policy: `[S, A]`, probability of each action.
+      discount: discount factor, a real number in [0, 1]; may be traced.
+
+    Returns:
+      `[S, A]`, in the units of the reward.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.functional.finite_mdp import FiniteMDP, advantages
+      >>> mdp = FiniteMDP(jnp.array([[[1.0], [0.0]]]), jnp.array([[1.0, 3.0]]), jnp.array([1.0]))
+      >>> advantages(mdp, jnp.array([[1.0, 0.0]]), discount=0.5).tolist()
+      [[0.0, 1.0]]
+    """
     values = state_values(mdp, policy, discount=discount)
     return mdp.reward + discount * mdp.transition @ values - values[:, None]
 
 
 def expected_return(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> jax.Array:
-    """J, the expected discounted return of an episode: start . V."""
+    """J, the expected discounted return of an episode: the mean of V over the first state.
+
+    Args:
+      mdp: the process.
+      policy: `[S, A]`, probability of each action.
+      discount: discount factor, a real number in [0, 1]; may be traced.
+
+    Returns:
+      A scalar, in the units of the reward.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> mdp = pg.FiniteMDP(jnp.array([[[1.0], [0.0]]]), jnp.array([[1.0, 3.0]]), jnp.array([1.0]))
+      >>> float(pg.expected_return(mdp, jnp.array([[0.0, 1.0]]), discount=0.5))
+      3.0
+    """
     return mdp.start @ state_values(mdp, policy, discount=discount)
 
 
 def state_visits(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> jax.Array:
-    """d `[S]`, sum_t discount^t P(s_t = s): the solution of d = start + discount P_pi^T d."""
+    """d, with d(s) = sum_t discount^t P(s_t = s): the solution of d = start + discount P_pi^T d.
+
+    Args:
+      mdp: the process.
+      policy: `[S, A]`, probability of each action.
+      discount: discount factor, a real number in [0, 1]; may be traced.
+
+    Returns:
+      `[S]`, the expected discounted number of visits in an episode; not normalised.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.functional.finite_mdp import FiniteMDP, state_visits
+      >>> mdp = FiniteMDP(jnp.array([[[1.0], [0.0]]]), jnp.array([[1.0, 3.0]]), jnp.array([1.0]))
+      >>> state_visits(mdp, jnp.array([[1.0, 0.0]]), discount=0.75).tolist()
+      [4.0]
+    """
     chain, reward = _chain(mdp, policy)
     eye = jnp.eye(len(reward), dtype=reward.dtype)
     return jnp.linalg.solve(eye - discount * chain.T, mdp.start)
@@ -89,9 +192,25 @@ def state_visits(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> jax.
 def finite_horizon_values(
     mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar, horizon: int
 ) -> jax.Array:
-    """V_k `[horizon + 1, S]`: the value with k steps left, V_0 = 0, by dynamic programming.
+    """V_k, the value with k steps left, from V_0 = 0 by dynamic programming.
 
-    Nothing counts after the last step, as when a time limit is taken for the end.
+    Nothing counts after the last step, as when a time limit is taken for the end of the task.
+
+    Args:
+      mdp: the process.
+      policy: `[S, A]`, probability of each action.
+      discount: discount factor, a real number in [0, 1]; may be traced.
+      horizon: the largest k, a static non-negative integer.
+
+    Returns:
+      `[horizon + 1, S]`, in the units of the reward.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.functional.finite_mdp import FiniteMDP, finite_horizon_values
+      >>> mdp = FiniteMDP(jnp.array([[[1.0], [0.0]]]), jnp.array([[1.0, 3.0]]), jnp.array([1.0]))
+      >>> finite_horizon_values(mdp, jnp.array([[1.0, 0.0]]), discount=0.5, horizon=2).tolist()
+      [[0.0], [1.0], [1.5]]
     """
     chain, reward = _chain(mdp, policy)
 
@@ -106,29 +225,108 @@ def finite_horizon_values(
 def finite_horizon_return(
     mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar, horizon: int
 ) -> jax.Array:
-    """J_H, the expected discounted return of the first `horizon` steps of an episode."""
+    """J_H, the expected discounted return of the first `horizon` steps of an episode.
+
+    Args:
+      mdp: the process.
+      policy: `[S, A]`, probability of each action.
+      discount: discount factor, a real number in [0, 1]; may be traced.
+      horizon: number of steps that count, a static non-negative integer.
+
+    Returns:
+      A scalar, in the units of the reward.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.functional.finite_mdp import FiniteMDP, finite_horizon_return
+      >>> mdp = FiniteMDP(jnp.array([[[1.0], [0.0]]]), jnp.array([[1.0, 3.0]]), jnp.array([1.0]))
+      >>> float(finite_horizon_return(mdp, jnp.array([[1.0, 0.0]]), discount=0.5, horizon=2))
+      1.5
+    """
     return mdp.start @ finite_horizon_values(mdp, policy, discount=discount, horizon=horizon)[-1]
 
 
 def state_distributions(mdp: FiniteMDP, policy: jax.Array, *, horizon: int) -> jax.Array:
-    """P(s_t = s) `[horizon, S]` for t = 0, ..., horizon - 1; a row sums to P(episode goes on)."""
+    """P(s_t = s) for t = 0, ..., horizon - 1.
+
+    Args:
+      mdp: the process.
+      policy: `[S, A]`, probability of each action.
+      horizon: number of time steps, a static non-negative integer.
+
+    Returns:
+      `[horizon, S]`; row t sums to the probability that the episode has not terminated before step t.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.functional.finite_mdp import FiniteMDP, state_distributions
+      >>> mdp = FiniteMDP(jnp.array([[[1.0], [0.0]]]), jnp.array([[1.0, 3.0]]), jnp.array([1.0]))
+      >>> state_distributions(mdp, jnp.array([[0.5, 0.5]]), horizon=3).tolist()
+      [[1.0], [0.5], [0.25]]
+    """
     chain, _ = _chain(mdp, policy)
     return jax.lax.scan(lambda d, _: (d @ chain, d), mdp.start, length=horizon)[1]
 
 
 def with_death(mdp: FiniteMDP, *, discount: Scalar) -> FiniteMDP:
-    """Every step is followed by termination with probability 1 - discount: discounting as a death state."""
+    """Discounting as a death state: every step is followed by termination with probability 1 - discount.
+
+    The undiscounted values of the new process are the discounted ones of the old process.
+
+    Args:
+      mdp: the process.
+      discount: probability to survive a step, a real number in [0, 1]; may be traced.
+
+    Returns:
+      The process with `transition` multiplied by `discount`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.functional.finite_mdp import FiniteMDP, state_values, with_death
+      >>> mdp = FiniteMDP(jnp.array([[[1.0], [0.0]]]), jnp.array([[1.0, 3.0]]), jnp.array([1.0]))
+      >>> state_values(with_death(mdp, discount=0.5), jnp.array([[1.0, 0.0]]), discount=1.0).tolist()
+      [2.0]
+    """
     return mdp._replace(transition=discount * mdp.transition)
 
 
 def with_restart(mdp: FiniteMDP) -> FiniteMDP:
-    """Begin again where an episode would terminate: a task that goes on for ever."""
+    """A continuing task: where an episode would terminate, the next one begins.
+
+    Args:
+      mdp: the process.
+
+    Returns:
+      The process in which what a row of `transition` lacks to 1 leads to the first state.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.functional.finite_mdp import FiniteMDP, with_restart
+      >>> mdp = FiniteMDP(jnp.array([[[1.0], [0.0]]]), jnp.array([[1.0, 3.0]]), jnp.array([1.0]))
+      >>> with_restart(mdp).transition.tolist()
+      [[[1.0], [1.0]]]
+    """
     ends = 1 - mdp.transition.sum(-1, keepdims=True)
     return mdp._replace(transition=mdp.transition + ends * mdp.start)
 
 
 def with_action_noise(mdp: FiniteMDP, noise: jax.Array) -> FiniteMDP:
-    """Action b is carried out where a was chosen with probability `noise[a, b]`, `[A, A]`."""
+    """Where action a was chosen, action b is carried out with probability `noise[a, b]`.
+
+    Args:
+      mdp: the process in which the chosen action is carried out.
+      noise: `[A, A]`, rows sum to 1.
+
+    Returns:
+      The process with `transition` and `reward` averaged over the action carried out.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.functional.finite_mdp import FiniteMDP, with_action_noise
+      >>> mdp = FiniteMDP(jnp.array([[[1.0], [0.0]]]), jnp.array([[1.0, 3.0]]), jnp.array([1.0]))
+      >>> with_action_noise(mdp, jnp.array([[0.5, 0.5], [0.0, 1.0]])).reward.tolist()
+      [[2.0, 3.0]]
+    """
     return mdp._replace(
         transition=jnp.einsum("ab,sbt->sat", noise, mdp.transition), reward=mdp.reward @ noise.T
     )
