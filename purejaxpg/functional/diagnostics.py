@@ -1,4 +1,4 @@
-"""What tells whether training goes well."""
+"""Numbers that tell whether training goes well."""
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,22 @@ from purejaxpg.types import PyTree
 
 
 def explained_variance(value: jax.Array, target: jax.Array) -> jax.Array:
-    """1 - Var[target - value] / Var[target] over all samples: 1 is perfect, 0 as good as a constant.
+    """1 - Var[target - value] / Var[target] over all samples.
 
-    Where the targets do not vary it is 0.
+    1 is perfect, 0 is as good as a constant, and below 0 is worse than one.
+
+    Args:
+      value: `[...]`, V(s).
+      target: `[...]`, what the values are fitted to.
+
+    Returns:
+      A scalar of at most 1; 0 where the targets do not vary.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.functional.diagnostics import explained_variance
+      >>> float(explained_variance(jnp.array([0.0, 1.0]), jnp.array([0.0, 2.0])))  # 1 - (1/4) / 1
+      0.75
     """
     variance = jnp.var(shift(target))
     varies = variance > 0
@@ -19,11 +32,40 @@ def explained_variance(value: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def gradient_norm(gradient: PyTree) -> jax.Array:
-    """The Euclidean norm of all entries together."""
+    """The Euclidean norm of all entries of a pytree together.
+
+    Args:
+      gradient: a pytree of arrays.
+
+    Returns:
+      A scalar, in the units of the entries.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.functional.diagnostics import gradient_norm
+      >>> float(gradient_norm({"kernel": jnp.array([[3.0]]), "bias": jnp.array([4.0])}))
+      5.0
+    """
     # Of one vector, as `adam` makes it: a norm leaf by leaf takes two kernels per leaf more.
     return optax.tree.norm(ravel_pytree(gradient)[0])
 
 
 def shift(x: jax.Array) -> jax.Array:
-    """x less its first sample: exactly 0 if constant, where x less its mean need not be (0.1, say)."""
+    """Subtract the first sample from all of them.
+
+    The result is exactly 0 if all samples are equal, where subtracting their mean need not give 0: the
+    computed mean of many copies of 0.1, say, may differ from 0.1 by rounding.
+
+    Args:
+      x: `[...]`, not empty.
+
+    Returns:
+      `[...]`, with 0 for the first sample in row-major order.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.functional.diagnostics import shift
+      >>> shift(jnp.array([2.0, 5.0])).tolist()
+      [0.0, 3.0]
+    """
     return x - x.reshape(-1)[0]
