@@ -1,6 +1,6 @@
 """The ingredients of trust-region steps: Fisher products, conjugate gradient and the line search.
 
-KL is KL(old, new) everywhere, the old policy first, meant over states. Everything is a pure function
+KL is KL(old, new) everywhere, the old policy first, averaged over states. Everything is a pure function
 of pytrees that vmaps over seeds: whatever goes wrong in one row (NaN, no curvature, no gradient) stops
 that row and touches no other.
 """
@@ -24,9 +24,10 @@ def fisher_vector_product(
     """The function v -> (F + damping I) v with F = 1/N sum_s J_s^T M_s J_s, the Fisher matrix.
 
     Schulman et al. 2015, arXiv:1502.05477, appendix C.1. J_s is the Jacobian of the distribution's
-    parameters at state s in `params`; M_s, the Hessian of KL(old, new) in the distribution's parameters
-    of the new, is its Fisher metric there. F equals the Hessian of the mean KL(old, new) in `params` at
-    new = old, since the gradient of KL vanishes there, and the mean outer product of scores.
+    parameters at state s with respect to `params`. M_s is the Fisher metric at state s: the Hessian of
+    KL(old, new) with respect to the new distribution's parameters. F equals the Hessian of the mean
+    KL(old, new) with respect to `params` at new = old, since the gradient of KL vanishes there, and it
+    equals the mean outer product of scores.
 
     The policy is linearised here, once; each product costs one pass forward and one backward. Products
     are in float32 whatever the default precision of the accelerator.
@@ -35,10 +36,18 @@ def fisher_vector_product(
       distribution_fn: `params -> Distribution` of N states, batch shape `[...]`; of any kind that has
         `kl_divergence` and real parameters. Traced once.
       params: where to linearise. Not stopped: differentiate through the product if you must.
-      damping: a non-negative number.
+      damping: a non-negative number; may be traced.
 
     Returns:
       `matvec(v)` for `v` of the structure of `params`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> policy = lambda mean: pg.diagonal_gaussian(mean, jnp.zeros(1))  # F = 1 / variance = 1
+      >>> product = pg.fisher_vector_product(policy, jnp.zeros(1), damping=0.5)
+      >>> product(jnp.array([2.0])).tolist()
+      [3.0]
     """
     with jax.default_matmul_precision("float32"):
         distribution, jvp = jax.linearize(distribution_fn, params)
@@ -59,7 +68,7 @@ def fisher_vector_product(
 def conjugate_gradient(matvec: Callable[[PyTree], PyTree], b: PyTree, *, num_steps: int) -> PyTree:
     """Solve A x = b for a symmetric positive definite A, from x = 0.
 
-    Nocedal and Wright 2006, algorithm 5.2; `num_steps` of them whatever happens, but a row stands still
+    Nocedal and Wright 2006, algorithm 5.2. It always makes `num_steps` iterations, but a row stands still
 
     - once |b - A x| <= 10 eps |b|, so that b = 0 gives x = 0;
     - where p^T A p <= 0 along the direction p: x stays what it was before, 0 on the first step;
@@ -70,13 +79,21 @@ def conjugate_gradient(matvec: Callable[[PyTree], PyTree], b: PyTree, *, num_ste
     Args:
       matvec: `v -> A v` for pytrees of the structure of `b`.
       b: a pytree of arrays of one dtype.
-      num_steps: at least 1; as many as there are unknowns give the exact solution but for rounding.
+      num_steps: number of iterations, a static integer of at least 1; as many as there are unknowns give
+        the exact solution up to rounding.
 
     Returns:
       x, a pytree like `b`.
 
     Raises:
       ValueError: `num_steps` is below 1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> x = pg.conjugate_gradient(lambda v: jnp.array([2.0, 4.0]) * v, jnp.array([2.0, 8.0]), num_steps=2)
+      >>> [round(value, 3) for value in x.tolist()]
+      [1.0, 2.0]
     """
     if num_steps < 1:
         raise ValueError(f"num_steps={num_steps} must be at least 1.")
@@ -104,13 +121,13 @@ def conjugate_gradient(matvec: Callable[[PyTree], PyTree], b: PyTree, *, num_ste
 
 
 class NaturalStep(NamedTuple):
-    """What `natural_step` gives; scalars but for the step.
+    """What `natural_step` gives; scalars, the step apart.
 
     Attributes:
-      step: to add to the parameters.
+      step: what to add to the parameters, of their structure.
       curvature: s^T A s of the direction s before it is scaled, damping included.
-      expected_improvement: g^T step, the objective's to first order.
-      residual: |g - A s| / |g|, 0 if g is.
+      expected_improvement: g^T step, the improvement of the objective to first order.
+      residual: |g - A s| / |g|, or 0 if g is 0.
     """
 
     step: PyTree
@@ -122,16 +139,29 @@ class NaturalStep(NamedTuple):
 def natural_step(
     matvec: Callable[[PyTree], PyTree], gradient: PyTree, *, max_kl: Scalar, num_steps: int
 ) -> NaturalStep:
-    """sqrt(2 max_kl / s^T A s) s with A s = g: uphill until the quadratic model of KL says max_kl.
+    """sqrt(2 max_kl / s^T A s) s with A s = g: uphill until the quadratic model of KL reaches max_kl.
 
     Schulman et al. 2015, arXiv:1502.05477, appendix C; Kakade 2001, "A natural policy gradient". The
     step is 0 where that length is not a positive finite number: without a gradient or without curvature.
 
     Args:
       matvec: `v -> A v`, e.g. `fisher_vector_product(...)`; called `num_steps + 1` times.
-      gradient: g, of what is to be increased.
-      max_kl: a positive number, in nats.
-      num_steps: of conjugate gradient.
+      gradient: g, the gradient of what is to be increased, a pytree of arrays of one dtype.
+      max_kl: size of the step, a positive number, in nats; may be traced.
+      num_steps: iterations of `conjugate_gradient`, a static integer of at least 1.
+
+    Returns:
+      A `NaturalStep`.
+
+    Raises:
+      ValueError: `num_steps` is below 1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> found = pg.natural_step(lambda v: 4 * v, jnp.array([8.0]), max_kl=2.0, num_steps=1)
+      >>> found.step.tolist(), float(found.expected_improvement)  # KL = 1/2 4 step^2 = 2
+      ([1.0], 8.0)
     """
     direction = conjugate_gradient(matvec, gradient, num_steps=num_steps)
     flat, unravel = ravel_pytree(direction)
@@ -147,15 +177,15 @@ def natural_step(
 
 
 class LineSearch(NamedTuple):
-    """What `backtracking_line_search` found; scalars but for the parameters.
+    """What `backtracking_line_search` found; scalars, the parameters apart.
 
     Attributes:
       params: the candidate that was accepted; the old ones, bit by bit, if none was.
-      accepted: whether one was.
-      candidate: which, counted from 0; the number of candidates if none was.
-      kl: mean KL(old, new) of `params`, 0 if they are the old ones.
-      improvement: of the objective, from the old to `params`, 0 if they are the old ones.
-      proposed_kl: mean KL(old, new) of the full step.
+      accepted: whether a candidate was accepted.
+      candidate: its number, counted from 0; the number of candidates if none was accepted.
+      kl: mean KL(old, new) of `params` in nats, 0 if they are the old ones.
+      improvement: increase of the objective from the old parameters to `params`, 0 if they are the same.
+      proposed_kl: mean KL(old, new) of the full step, in nats.
     """
 
     params: PyTree
@@ -183,15 +213,30 @@ def backtracking_line_search(
 
     Args:
       evaluate: `params -> (objective, kl)`, scalars: what the step was made to increase (an entropy
-        bonus included), and the mean of KL(old, new) over all states.
-      params: the old ones.
-      step: the full step, of the same structure.
-      max_kl: in nats.
-      num_backtracks: how many candidates there are, the full step the first of them; at least 1.
-      backtrack_ratio: between 0 and 1.
+        bonus included), and KL(old, new) averaged over all states.
+      params: the old parameters, a pytree of arrays.
+      step: the full step, of the structure of `params`.
+      max_kl: the largest KL that is accepted, in nats; may be traced.
+      num_backtracks: number of candidates, the full step the first of them; a static integer of at least
+        1. The default is that of OpenAI's Spinning Up.
+      backtrack_ratio: factor from one candidate to the next, between 0 and 1; may be traced. The default
+        is that of OpenAI's Spinning Up.
+
+    Returns:
+      A `LineSearch`.
 
     Raises:
       ValueError: `num_backtracks` is below 1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> evaluate = lambda x: (x, x**2)  # the objective, and a KL that the steps 4 and 2 make too large
+      >>> found = pg.backtracking_line_search(
+      ...     evaluate, jnp.array(0.0), jnp.array(4.0), max_kl=1.0, backtrack_ratio=0.5
+      ... )
+      >>> float(found.params), int(found.candidate), float(found.proposed_kl)
+      (1.0, 2, 16.0)
     """
     if num_backtracks < 1:
         raise ValueError(f"num_backtracks={num_backtracks} must be at least 1.")
@@ -230,8 +275,23 @@ def full_step(
 ) -> LineSearch:
     """params + step, whatever comes of it: what the line search is there to prevent.
 
-    Kakade 2001, "A natural policy gradient", where the step is a natural one. Arguments and result are those of
-    `backtracking_line_search`; a step that is not finite is not taken, and any other counts as accepted.
+    Kakade 2001, "A natural policy gradient", where the step is a natural one. A step that is not finite is
+    not taken, and any other counts as accepted.
+
+    Args:
+      evaluate: `params -> (objective, kl)`, scalars, as for `backtracking_line_search`.
+      params: the old parameters, a pytree of arrays.
+      step: what is added to them, of the structure of `params`.
+
+    Returns:
+      A `LineSearch`, whose candidate is 0 where the step was taken and 1 elsewhere.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> found = pg.full_step(lambda x: (x, x**2), jnp.array(0.0), jnp.array(4.0))
+      >>> float(found.params), float(found.kl)
+      (4.0, 16.0)
     """
     old_objective, _ = evaluate(params)
     finite = jnp.all(jnp.isfinite(ravel_pytree(step)[0]))
