@@ -1,4 +1,7 @@
-"""Wrappers of environments: plain functions `Env -> Env`."""
+"""Wrappers of environments: plain functions `Env -> Env`.
+
+The examples wrap an environment of one observation that pays the action it was given as the reward.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,7 +14,13 @@ from purejaxpg.types import Box, Discrete, Env, Masked, PyTree, on_obs
 
 
 class EpisodeStatistics(NamedTuple):
-    """State of `episode_statistics`."""
+    """State of an environment under `episode_statistics`.
+
+    Attributes:
+      env_state: the state of the environment itself.
+      episode_return: sum of the rewards of the episode up to now, a float32 scalar.
+      episode_length: number of steps of the episode up to now, an int32 scalar.
+    """
 
     env_state: PyTree
     episode_return: jax.Array
@@ -19,9 +28,32 @@ class EpisodeStatistics(NamedTuple):
 
 
 def episode_statistics(env: Env) -> Env:
-    """Add `episode_return` and `episode_length` up to and with this step to `info`.
+    """Add the return and the length of the episode, up to and with this step, to `info`.
 
-    The innermost wrapper, so that it counts the raw reward. Read them where an episode ended.
+    It has to be the innermost wrapper, so that it counts the raw reward. The two numbers are those of a whole
+    episode where an episode ended.
+
+    Args:
+      env: any environment.
+
+    Returns:
+      The environment, whose `info` also has `episode_return` (units of the reward) and `episode_length`
+      (steps).
+
+    Example:
+      >>> import purejaxpg as pg
+      >>> env = pg.Env(
+      ...     reset=lambda key, params: (0.0, ()),
+      ...     step=lambda key, state, action, params: (0.0, (), action, False, False, {}),
+      ...     observation_space=lambda params: pg.Box(0.0, 1.0, ()),
+      ...     action_space=lambda params: pg.Box(0.0, 10.0, ()),
+      ... )
+      >>> env = pg.episode_statistics(env)
+      >>> _, state = env.reset(None, None)
+      >>> for action in (3.0, 4.0):
+      ...     _, state, *_, info = env.step(None, state, action, None)
+      >>> float(info["episode_return"]), int(info["episode_length"])
+      (7.0, 2)
     """
 
     def reset(key, params):
@@ -46,7 +78,29 @@ def episode_statistics(env: Env) -> Env:
 
 
 def boolean_observations(env: Env) -> Env:
-    """Store observations that are all 0 or 1 as booleans, a quarter of their size."""
+    """Store observations that are all 0 or 1 as booleans, which take a quarter of the memory of float32.
+
+    Args:
+      env: an environment whose observations hold nothing but 0 and 1.
+
+    Returns:
+      The environment, with boolean raw observations. `observe` makes them float32 again, before anything
+      that the environment's own `observe` does.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> env = pg.Env(
+      ...     reset=lambda key, params: (jnp.array([0.0, 1.0]), ()),
+      ...     step=lambda key, state, action, params: (jnp.zeros(2), (), action, False, False, {}),
+      ...     observation_space=lambda params: pg.Box(0.0, 1.0, (2,)),
+      ...     action_space=lambda params: pg.Box(0.0, 10.0, ()),
+      ... )
+      >>> env = pg.boolean_observations(env)
+      >>> obs, _ = env.reset(None, None)
+      >>> obs.tolist(), env.observe(obs, None).tolist()
+      ([False, True], [0.0, 1.0])
+    """
 
     def reset(key, params):
         obs, state = env.reset(key, params)
@@ -64,7 +118,27 @@ def boolean_observations(env: Env) -> Env:
 
 
 def flatten_observations(env: Env) -> Env:
-    """Make every observation, raw and observed, a vector."""
+    """Make every observation a vector, as it is stored and as networks are given it.
+
+    Args:
+      env: an environment with observations of any shape; a mask of actions beside them stays as it is.
+
+    Returns:
+      The environment, with raw observations `[prod(shape)]`; those of a `Discrete` space become `[1]`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> env = pg.Env(
+      ...     reset=lambda key, params: (jnp.zeros((2, 3)), ()),
+      ...     step=lambda key, state, action, params: (jnp.ones((2, 3)), (), action, False, False, {}),
+      ...     observation_space=lambda params: pg.Box(0.0, 1.0, (2, 3)),
+      ...     action_space=lambda params: pg.Box(0.0, 10.0, ()),
+      ... )
+      >>> env = pg.flatten_observations(env)
+      >>> env.observation_space(None).shape, env.reset(None, None)[0].shape
+      ((6,), (6,))
+    """
 
     def raw_shape(params):
         return env.observation_space(params).shape
@@ -96,10 +170,32 @@ def flatten_observations(env: Env) -> Env:
 def mask_actions(env: Env, mask_fn: Callable[[jax.Array, PyTree], jax.Array]) -> Env:
     """Forbid actions: policies then give them probability exactly 0.
 
+    Where the mask does not follow from what is observed, put it into the observation, from where `mask_fn`
+    takes it.
+
     Args:
+      env: an environment with `Discrete(n)` actions.
       mask_fn: `(obs, params) -> [..., n]` boolean of the *raw* observations `[..., *shape]`, true where
-        an action is allowed, at least one of them. Where the mask does not follow from what is observed,
-        put it into the observation, from where `mask_fn` takes it.
+        an action is allowed, at least one of them.
+
+    Returns:
+      The environment, whose `observe` gives a `Masked`.
+
+    Raises:
+      ValueError: by `observe`, where the actions are continuous or the mask is not one of n actions.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> env = pg.Env(
+      ...     reset=lambda key, params: (jnp.zeros(3), ()),
+      ...     step=lambda key, state, action, params: (jnp.zeros(3), (), action, False, False, {}),
+      ...     observation_space=lambda params: pg.Box(0.0, 1.0, (3,)),
+      ...     action_space=lambda params: pg.Discrete(3),
+      ... )
+      >>> env = pg.mask_actions(env, lambda obs, params: obs < 0.5)
+      >>> env.observe(jnp.array([0.0, 1.0, 0.0]), None).mask.tolist()
+      [True, False, True]
     """
 
     def observe(obs, params):
@@ -115,7 +211,28 @@ def mask_actions(env: Env, mask_fn: Callable[[jax.Array, PyTree], jax.Array]) ->
 
 
 def clip_actions(env: Env) -> Env:
-    """Clip continuous actions to the bounds of the action space. Stored actions stay unclipped."""
+    """Clip continuous actions to the bounds of the action space. Stored actions stay unclipped.
+
+    Args:
+      env: an environment with actions in a `Box`.
+
+    Returns:
+      The environment, with the same action space.
+
+    Raises:
+      ValueError: by `step` and `action_space`, where the actions are discrete.
+
+    Example:
+      >>> import purejaxpg as pg
+      >>> env = pg.Env(
+      ...     reset=lambda key, params: (0.0, ()),
+      ...     step=lambda key, state, action, params: (0.0, (), action, False, False, {}),
+      ...     observation_space=lambda params: pg.Box(0.0, 1.0, ()),
+      ...     action_space=lambda params: pg.Box(0.0, 10.0, ()),
+      ... )
+      >>> float(pg.clip_actions(env).step(None, (), 12.5, None)[2])
+      10.0
+    """
 
     def transform(action, space):
         return jnp.clip(action, space.low, space.high)
@@ -124,7 +241,28 @@ def clip_actions(env: Env) -> Env:
 
 
 def rescale_actions(env: Env) -> Env:
-    """Let continuous actions in [-1, 1] span the bounds of the action space, affinely."""
+    """Let continuous actions in [-1, 1] span the bounds of the action space, affinely.
+
+    Args:
+      env: an environment with actions in a `Box` with finite bounds.
+
+    Returns:
+      The environment, with the actions `Box(-1.0, 1.0, shape)`. Actions beyond these are not clipped.
+
+    Raises:
+      ValueError: by `step` and `action_space`, where the actions are discrete.
+
+    Example:
+      >>> import purejaxpg as pg
+      >>> env = pg.Env(
+      ...     reset=lambda key, params: (0.0, ()),
+      ...     step=lambda key, state, action, params: (0.0, (), action, False, False, {}),
+      ...     observation_space=lambda params: pg.Box(0.0, 1.0, ()),
+      ...     action_space=lambda params: pg.Box(0.0, 10.0, ()),
+      ... )
+      >>> float(pg.rescale_actions(env).step(None, (), 0.5, None)[2])
+      7.5
+    """
 
     def transform(action, space):
         return space.low + (action + 1) / 2 * (space.high - space.low)
@@ -138,6 +276,27 @@ def squash_actions(env: Env) -> Env:
     """Let unbounded continuous actions span the bounds of the action space through tanh.
 
     The policy stays Gaussian: ratios and KL are those of the squashed policy, the entropy is the Gaussian's.
+
+    Args:
+      env: an environment with actions in a `Box` with finite bounds.
+
+    Returns:
+      The environment, with the actions `Box(-inf, inf, shape)`.
+
+    Raises:
+      ValueError: by `step` and `action_space`, where the actions are discrete.
+
+    Example:
+      >>> import purejaxpg as pg
+      >>> env = pg.Env(
+      ...     reset=lambda key, params: (0.0, ()),
+      ...     step=lambda key, state, action, params: (0.0, (), action, False, False, {}),
+      ...     observation_space=lambda params: pg.Box(0.0, 1.0, ()),
+      ...     action_space=lambda params: pg.Box(0.0, 10.0, ()),
+      ... )
+      >>> env = pg.squash_actions(env)
+      >>> [float(env.step(None, (), action, None)[2]) for action in (0.0, 100.0)]
+      [5.0, 10.0]
     """
 
     def transform(action, space):
