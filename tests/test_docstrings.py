@@ -191,16 +191,19 @@ def problems_of(objects: dict[str, Any]) -> list[str]:
     return lines
 
 
-def failed_examples(module: ModuleType) -> tuple[str, int]:
+def failed_examples(module: ModuleType, *, slow: bool = False) -> tuple[str, int]:
     """The report of the examples that fail in a module, and how many there are.
 
-    They begin without any names: what an example uses it has to import, as its reader has to.
+    They begin without any names: what an example uses it has to import, as its reader has to. Those that
+    take long are marked with `# doctest: +SKIP`, and run if `slow`.
     """
     report: list[str] = []
     finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner(verbose=False)
     count = 0
     for test in finder.find(module, module.__name__, module=module, globs={}):
         count += len(test.examples)
+        for example in test.examples if slow else ():
+            example.options.pop(doctest.SKIP, None)
         runner.run(test, out=report.append)
     return "".join(report), count
 
@@ -213,12 +216,31 @@ def test_everything_public_is_documented(module):
     assert not problems, "\n".join([f"in {module}:", *problems])
 
 
+def has_slow_examples(module: str) -> bool:
+    return "# doctest: +SKIP" in inspect.getsource(importlib.import_module(module))
+
+
+def adapted_library(module: str) -> str | None:
+    """The library that the examples of a module need and that need not be installed."""
+    parent, _, name = module.rpartition(".")
+    return name if parent == "purejaxpg.environments.adapters" else None
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_the_examples_run(module):
+    if adapted_library(module):
+        pytest.importorskip(adapted_library(module))
     report, count = failed_examples(importlib.import_module(module))
     assert not report, report
     functions = [x for x in PUBLIC[module].values() if inspect.isfunction(x)]
     assert count >= len(functions)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if has_slow_examples(name)))
+def test_the_slow_examples_run(module):
+    report, _ = failed_examples(importlib.import_module(module), slow=True)
+    assert not report, report
 
 
 def test_pending_modules_exist():
@@ -319,3 +341,9 @@ def test_wrong_examples_are_found(example, complaint):
 
 def test_right_examples_pass():
     assert failed_examples(ModuleType("right", ">>> 1 + 1\n2\n")) == ("", 1)
+
+
+def test_slow_examples_run_if_told():
+    module = ModuleType("slow", ">>> 1 + 1  # doctest: +SKIP\n3\n")
+    assert failed_examples(module) == ("", 1)
+    assert "Got:\n    2" in failed_examples(module, slow=True)[0]
