@@ -17,7 +17,8 @@ class Tabular(NamedTuple):
     """An environment whose observations are the states 0, ..., S - 1, and what is exactly known of it.
 
     Attributes:
-      env, env_params: to train on. Observations are int32, and seen one-hot by networks.
+      env: the environment to train on. Observations are int32; `observe` makes them one-hot for networks.
+      env_params: its parameters.
       mdp: its transitions, rewards and first states; the time limit is left out.
       cells: `[S, 2]`, row and column of each state on the grid.
     """
@@ -29,13 +30,26 @@ class Tabular(NamedTuple):
 
 
 def frozen_lake(*, success_rate: float = 1 / 3, **env_kwargs: Any) -> Tabular:
-    """FrozenLake-misc of gymnax. The states are the cells of the lake that are no hole and not the goal.
+    """FrozenLake-misc of gymnax. The states are the cells of the lake that are neither a hole nor the goal.
 
-    The move that was chosen is made with probability `success_rate`, else one of the two at right angles;
+    The chosen move is made with probability `success_rate`, otherwise one of the two at right angles;
     with `is_slippery=False` it is always made.
 
     Args:
-      **env_kwargs: of its constructor, e.g. `map_name="8x8"`.
+      success_rate: probability of the chosen move, in [0, 1]; the default is that of gymnax.
+      **env_kwargs: of gymnax's constructor, e.g. `map_name="8x8"`.
+
+    Returns:
+      A `Tabular`. Actions are left, down, right, up.
+
+    Raises:
+      ValueError: an argument that gymnax's constructor does not take.
+
+    Example:
+      >>> import purejaxpg as pg
+      >>> lake = pg.frozen_lake(desc=["SG"], success_rate=0.5)  # a start and, right of it, the goal
+      >>> lake.mdp.reward.tolist()  # moving up or down slips to the right with probability 1/4
+      [[0.0, 0.25, 0.5, 0.25]]
     """
     env, env_params = make(
         "FrozenLake-misc", env_kwargs={**env_kwargs, "success_rate": success_rate}
@@ -53,12 +67,25 @@ def frozen_lake(*, success_rate: float = 1 / 3, **env_kwargs: Any) -> Tabular:
 
 
 def four_rooms(*, fail_prob: float = 1 / 3, **env_kwargs: Any) -> Tabular:
-    """FourRooms-misc of gymnax with its fixed start and goal. The states are the free cells but the goal.
+    """FourRooms-misc of gymnax with a fixed start and goal. The states are the free cells except the goal.
 
-    With probability 4/3 `fail_prob` a move drawn evenly from all four replaces the chosen one.
+    With probability 4/3 `fail_prob`, but at most 1, a move drawn uniformly from all four replaces the
+    chosen one, so that `fail_prob` is the probability of another move.
 
     Args:
-      **env_kwargs: of its constructor, e.g. `goal_fixed=[1, 11]`, `pos_fixed=[11, 1]`.
+      fail_prob: a real number in [0, 1]; the default is that of gymnax.
+      **env_kwargs: of gymnax's constructor, e.g. `goal_fixed=[1, 11]` or `pos_fixed=[11, 1]`.
+
+    Returns:
+      A `Tabular`. Actions are up, right, down, left.
+
+    Raises:
+      ValueError: an argument that gymnax's constructor does not take.
+
+    Example:
+      >>> import purejaxpg as pg
+      >>> pg.four_rooms().mdp.reward.shape  # doctest: +SKIP
+      (103, 4)
     """
     env, env_params = make("FourRooms-misc", env_kwargs=env_kwargs, fail_prob=fail_prob)
     seen, mdp = tabulate(env, env_params.replace(fail_prob=0.0, max_steps_in_episode=10**6))
@@ -72,8 +99,29 @@ def tabulate(env: Env, env_params: PyTree) -> tuple[np.ndarray, FiniteMDP]:
 
     Observations must tell states apart; rewards, terminations and the first state must not be random.
 
+    Args:
+      env: an environment with `Discrete` actions.
+      env_params: its parameters, with a time limit that is out of reach.
+
     Returns:
       The observations `[S, ...]` of the states, the first state first, and the arrays of the process.
+
+    Raises:
+      TypeError: the actions are not discrete.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> from purejaxpg.environments.tabular import tabulate
+      >>> env = pg.Env(  # from 7 to 8, and from there to the end
+      ...     reset=lambda key, params: (jnp.array(7), jnp.array(7)),
+      ...     step=lambda key, state, action, params: (state + 1, state + 1, 1.0, state == 8, False, {}),
+      ...     observation_space=lambda params: pg.Discrete(10),
+      ...     action_space=lambda params: pg.Discrete(1),
+      ... )
+      >>> observations, mdp = tabulate(env, None)
+      >>> observations.tolist(), mdp.transition[:, 0].tolist()
+      ([7, 8], [[0.0, 1.0], [0.0, 0.0]])
     """
     key, actions = jax.random.key(0), jnp.arange(_number(env.action_space(env_params)))
     obs, state = env.reset(key, env_params)
@@ -107,7 +155,29 @@ def _number(space: Space) -> int:
 
 
 def indexed(env: Env, observations: np.ndarray) -> Env:
-    """The number of a state in place of its observation; 0 for one that is not listed (a terminal one)."""
+    """Replace the observation of a state by its number in a list of observations.
+
+    Args:
+      env: an environment whose observations tell states apart.
+      observations: `[S, ...]`, the observations of the states, those of terminal ones apart.
+
+    Returns:
+      The environment with int32 observations in `Discrete(S)`, 0 for one that is not listed (a terminal
+      one); `observe` makes them one-hot.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> from purejaxpg.environments.tabular import indexed
+      >>> env = pg.Env(
+      ...     reset=lambda key, params: (jnp.array(8), ()),
+      ...     step=lambda key, state, action, params: (jnp.array(7), (), 1.0, False, False, {}),
+      ...     observation_space=lambda params: pg.Discrete(10),
+      ...     action_space=lambda params: pg.Discrete(1),
+      ... )
+      >>> int(indexed(env, jnp.array([7, 8])).reset(None, None)[0])
+      1
+    """
     table = jnp.asarray(observations)
 
     def number(obs):
@@ -131,7 +201,12 @@ def indexed(env: Env, observations: np.ndarray) -> Env:
 
 
 class FromMDPState(NamedTuple):
-    """State of `from_mdp`: the number of the state, and the steps since the episode began."""
+    """State of `from_mdp`.
+
+    Attributes:
+      position: the number of the state, an int32 scalar.
+      time: number of steps since the episode began, an int32 scalar.
+    """
 
     position: jax.Array
     time: jax.Array
@@ -140,8 +215,28 @@ class FromMDPState(NamedTuple):
 def from_mdp(mdp: FiniteMDP, *, limit: int) -> Env:
     """A finite MDP as an environment; its `env_params` are the arrays, a `FiniteMDP`, and may be traced.
 
-    Rewards are the expected ones. Episodes are truncated after `limit` steps; observations are as in
-    `Tabular`. The arrays given here only say how many states and actions there are.
+    Rewards are the expected ones. Observations are as in `Tabular`. Resets and steps consume their key.
+
+    Args:
+      mdp: its arrays only say how many states and actions there are; those that count are `env_params`.
+      limit: number of steps after which an episode is truncated, at least 1.
+
+    Returns:
+      The environment, with episode statistics.
+
+    Raises:
+      ValueError: `limit` is below 1.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> mdp = pg.FiniteMDP(jnp.array([[[1.0], [0.0]]]), jnp.array([[1.0, 3.0]]), jnp.array([1.0]))
+      >>> env = pg.from_mdp(mdp, limit=10)
+      >>> _, state = env.reset(jax.random.key(0), mdp)
+      >>> _, _, reward, terminated, truncated, _ = env.step(jax.random.key(1), state, 1, mdp)
+      >>> float(reward), bool(terminated), bool(truncated)
+      (3.0, True, False)
     """
     states, actions = mdp.reward.shape
     if limit < 1:
@@ -173,13 +268,42 @@ def from_mdp(mdp: FiniteMDP, *, limit: int) -> Env:
 
 
 def chances_of(row: jax.Array) -> jax.Array:
-    """`[S + 1]`: a row `[S]` of `transition`, then termination; what rounding leaves over is none."""
+    """The distribution of what follows a step, termination included.
+
+    Args:
+      row: `[S]`, a row of `transition`: probability of each next state.
+
+    Returns:
+      `[S + 1]`, the row and then the probability of termination, 0 where rounding explains what is left.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.environments.tabular import chances_of
+      >>> chances_of(jnp.array([0.5, 0.25])).tolist()
+      [0.5, 0.25, 0.25]
+    """
     end = 1 - row.sum()
     return jnp.append(row, jnp.where(end > 1e-5, end, 0.0))
 
 
 def tabular_policy(num_actions: int) -> Network:
-    """A softmax policy whose parameters are its logits `[S, A]`, 0 at first, for one-hot observations."""
+    """A softmax policy whose parameters are its logits `[S, A]`, 0 at first, for one-hot observations.
+
+    Args:
+      num_actions: A, at least 1.
+
+    Returns:
+      A feed-forward policy `Network`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> policy, states = pg.tabular_policy(4), jnp.eye(3)[:, None]
+      >>> params = policy.init(None, states)
+      >>> distribution, _ = policy.apply(params, (), states, None)
+      >>> params.shape, distribution.probs[0, 0].tolist()
+      ((3, 4), [0.25, 0.25, 0.25, 0.25])
+    """
     return Network(
         lambda key, obs: jnp.zeros((obs.shape[-1], num_actions)),
         lambda batch: (),
@@ -188,7 +312,18 @@ def tabular_policy(num_actions: int) -> Network:
 
 
 def tabular_value() -> Network:
-    """A value function whose parameters are its values `[S]`, 0 at first, for one-hot observations."""
+    """A value function whose parameters are its values `[S]`, 0 at first, for one-hot observations.
+
+    Returns:
+      A feed-forward value `Network`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> value, states = pg.tabular_value(), jnp.eye(2)[:, None]
+      >>> value.init(None, states).shape, value.apply(jnp.array([3.0, 5.0]), (), states, None)[0].tolist()
+      ((2,), [[3.0], [5.0]])
+    """
     return Network(
         lambda key, obs: jnp.zeros(obs.shape[-1]),
         lambda batch: (),
