@@ -14,12 +14,27 @@ class AttentionCell(nn.RNNCellBase):
         output = LN(h + MLP(LN(h)))
 
     (Vaswani et al. 2017, arXiv:1706.03762, normalised first: Xiong et al. 2020, arXiv:2002.04745), p a learnt
-    code of how long ago, and nothing from before the memory was last reset. The block asks at the
+    code of how long ago, and nothing from before the memory was last reset. The block queries at the
     present step only, so a step costs a pass over its window; gradients flow through the window as
     through any memory, and stop where a sequence is cut.
 
     `memory [N, window - 1, features + 1], input [N, ...] -> memory, output [N, features]`; the last column of
     memory is 1 where there is an input.
+
+    Attributes:
+      features: size of an entry and of the output, a multiple of `num_heads`.
+      window: number of inputs attended to, the present one included; at least 1.
+      num_heads: number of attention heads.
+
+    Raises:
+      ValueError: `window` is below 1, or `features` is no multiple of `num_heads`.
+
+    Example:
+      >>> import jax
+      >>> import purejaxpg as pg
+      >>> cell = pg.AttentionCell(features=8, window=4)
+      >>> cell.initialize_carry(jax.random.key(0), (2, 3)).shape
+      (2, 3, 9)
     """
 
     features: int
@@ -36,6 +51,15 @@ class AttentionCell(nn.RNNCellBase):
 
     @nn.compact
     def __call__(self, carry: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """One step.
+
+        Args:
+          carry: `[N, window - 1, features + 1]`, the memory before the step, the latest input last.
+          inputs: `[N, ...]`, the present input.
+
+        Returns:
+          The memory after the step and the output `[N, features]`.
+        """
         now = nn.Dense(self.features)(inputs)
         entry = jnp.concatenate([now, jnp.ones((len(now), 1))], axis=-1)
         entries = jnp.concatenate([carry, entry[:, None]], axis=1)
@@ -53,9 +77,18 @@ class AttentionCell(nn.RNNCellBase):
 
     @nn.nowrap
     def initialize_carry(self, rng: jax.Array, input_shape: tuple[int, ...]) -> jax.Array:
-        """No input yet."""
+        """The memory before the first input: no entry counts.
+
+        Args:
+          rng: a key, not used; flax's cells take one.
+          input_shape: shape of the inputs, `(*batch, size)`.
+
+        Returns:
+          Zeros `[*batch, window - 1, features + 1]`.
+        """
         return jnp.zeros((*input_shape[:-1], self.window - 1, self.features + 1))
 
     @property
     def num_feature_axes(self) -> int:
+        """Number of axes of an input that are not of the batch, which flax asks a cell for."""
         return 1

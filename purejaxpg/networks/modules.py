@@ -17,13 +17,35 @@ Activation = Callable[[jax.Array], jax.Array]
 
 
 class MLP(nn.Module):
-    """Dense layers over the flattened observation: `[N, ...] -> [N, hidden_sizes[-1]]`."""
+    """Dense layers over the flattened observation: `[N, ...] -> [N, hidden_sizes[-1]]`.
+
+    Attributes:
+      hidden_sizes: units of each layer; two layers of 64 are those of the PPO paper (Schulman et al. 2017,
+        arXiv:1707.06347, section 6.1).
+      activation: after every layer, the last included; tanh as in the PPO paper.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> torso = pg.MLP(hidden_sizes=(8, 5))
+      >>> jax.eval_shape(torso.init_with_output, jax.random.key(0), jnp.zeros((3, 2, 4)))[0].shape
+      (3, 5)
+    """
 
     hidden_sizes: Sequence[int] = (64, 64)
     activation: Activation = nn.tanh
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Flatten and transform observations `[N, ...]`.
+
+        Args:
+          x: `[N, ...]`, real observations.
+
+        Returns:
+          `[N, hidden_sizes[-1]]`.
+        """
         x = x.reshape(x.shape[0], -1)
         for size in self.hidden_sizes:
             x = self.activation(dense(size, np.sqrt(2))(x))
@@ -31,9 +53,24 @@ class MLP(nn.Module):
 
 
 class CNN(nn.Module):
-    """The small network of MinAtar (Young and Tian 2019): one 3x3 convolution, one dense layer.
+    """The small network of MinAtar (Young and Tian 2019, arXiv:1903.03176): one convolution, one dense layer.
 
-    `[N, height, width, channels] -> [N, hidden_size]`.
+    `[N, height, width, channels] -> [N, hidden_size]`. The convolution is 3x3 with stride 1 and no padding.
+
+    Attributes:
+      features: channels of the convolution, as in MinAtar.
+      hidden_size: units of the dense layer, as in MinAtar.
+      activation: after both layers.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> output, variables = jax.eval_shape(
+      ...     pg.CNN().init_with_output, jax.random.key(0), jnp.zeros((3, 10, 10, 4))
+      ... )
+      >>> output.shape, variables["params"]["Dense_0"]["kernel"].shape  # 8 * 8 * 16 inputs
+      ((3, 128), (1024, 128))
     """
 
     features: int = 16
@@ -42,6 +79,17 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Transform images.
+
+        Args:
+          x: `[N, height, width, channels]`, real.
+
+        Returns:
+          `[N, hidden_size]`.
+
+        Raises:
+          ValueError: `x` has another number of axes.
+        """
         if x.ndim != 4:
             raise ValueError(
                 f"CNN needs observations [height, width, channels], found {x.shape[1:]}; use MLP."
@@ -54,40 +102,94 @@ class CNN(nn.Module):
 
 
 class DiscreteHead(nn.Module):
-    """Logits `[N, n]`, and the mask of the actions that are allowed, `[N, n]` or None."""
+    """Logits `[N, n]`, and the mask of the actions that are allowed, `[N, n]` or None.
+
+    Attributes:
+      torso: `[N, ...] -> [N, features]`, a flax module such as `MLP`.
+      n: number of actions.
+    """
 
     torso: Callable
     n: int
 
     @nn.compact
     def __call__(self, seen: jax.Array | Masked) -> tuple[jax.Array, jax.Array | None]:
+        """The logits and the mask.
+
+        Args:
+          seen: what `Env.observe` gives, `[N, ...]` or a `Masked`.
+
+        Returns:
+          Logits `[N, n]`, and the mask `[N, n]` or None.
+        """
         obs, mask = split_mask(seen)
         return dense(self.n, 0.01)(self.torso(obs)), mask
 
 
 class GaussianHead(nn.Module):
-    """Mean `[N, d]` and a state-independent log standard deviation, broadcast to `[N, d]`."""
+    """Mean `[N, d]` and a state-independent log standard deviation, broadcast to `[N, d]`.
+
+    The log standard deviation is a parameter of its own and begins as 0, a standard deviation of 1.
+
+    Attributes:
+      torso: `[N, ...] -> [N, features]`, a flax module such as `MLP`.
+      size: d, number of components of an action.
+    """
 
     torso: Callable
     size: int
 
     @nn.compact
     def __call__(self, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The mean and the log standard deviation.
+
+        Args:
+          obs: what `Env.observe` gives, `[N, ...]`.
+
+        Returns:
+          Both `[N, d]`.
+        """
         mean = dense(self.size, 0.01)(self.torso(obs))
         log_std = self.param("log_std", nn.initializers.zeros, (self.size,))
         return mean, jnp.broadcast_to(log_std, mean.shape)
 
 
 class ValueHead(nn.Module):
-    """Values `[N]`."""
+    """Values `[N]`; a mask of actions is ignored.
+
+    Attributes:
+      torso: `[N, ...] -> [N, features]`, a flax module such as `MLP`.
+    """
 
     torso: Callable
 
     @nn.compact
     def __call__(self, seen: jax.Array | Masked) -> jax.Array:
+        """The values.
+
+        Args:
+          seen: what `Env.observe` gives, `[N, ...]` or a `Masked`.
+
+        Returns:
+          `[N]`, in the units of the return.
+        """
         obs, _ = split_mask(seen)
         return dense(1, 1.0)(self.torso(obs)).squeeze(-1)
 
 
 def dense(size: int, gain: float) -> nn.Dense:
+    """A dense layer with an orthogonal kernel and zero biases.
+
+    Args:
+      size: number of units.
+      gain: factor of the orthogonal matrix, a positive number.
+
+    Returns:
+      The flax module.
+
+    Example:
+      >>> from purejaxpg.networks.modules import dense
+      >>> dense(8, 1.0).features
+      8
+    """
     return nn.Dense(size, kernel_init=nn.initializers.orthogonal(gain))
