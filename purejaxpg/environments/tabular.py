@@ -47,8 +47,9 @@ def frozen_lake(*, success_rate: float = 1 / 3, **env_kwargs: Any) -> Tabular:
 
     Example:
       >>> import purejaxpg as pg
-      >>> lake = pg.frozen_lake(desc=["SG"], success_rate=0.5)  # a start and, right of it, the goal
-      >>> lake.mdp.reward.tolist()  # moving up or down slips to the right with probability 1/4
+      >>> # A start and, right of it, the goal. Moving up or down slips to the right with probability 1/4.
+      >>> lake = pg.frozen_lake(desc=["SG"], success_rate=0.5)  # doctest: +SKIP
+      >>> lake.mdp.reward.tolist()  # doctest: +SKIP
       [[0.0, 0.25, 0.5, 0.25]]
     """
     env, env_params = make(
