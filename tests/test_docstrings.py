@@ -50,6 +50,19 @@ def modules_in(package: str) -> list[str]:
     return [info.name for info in pkgutil.iter_modules(paths, f"{package}.")]
 
 
+WHOLE = [
+    *modules_in("purejaxpg.functional"),
+    *modules_in("purejaxpg.reporting"),
+    *modules_in("purejaxpg.environments.adapters"),
+    "purejaxpg.environments.tabular",
+    "purejaxpg.environments.wrappers",
+    "purejaxpg.networks.modules",
+    "purejaxpg.training.checkpoint",
+    "purejaxpg.training.search_space",
+]
+"""Modules in which every function and class without an underscore is public; elsewhere it is `__all__`."""
+
+
 def public_objects() -> dict[str, dict[str, Any]]:
     """Module -> name -> function or class that a user may call, each where it is defined."""
     found: dict[str, dict[str, Any]] = {}
@@ -61,17 +74,9 @@ def public_objects() -> dict[str, dict[str, Any]]:
 
     for name in pg.__all__:
         add(name, getattr(pg, name))
-    whole = [
-        *modules_in("purejaxpg.functional"),
-        *modules_in("purejaxpg.reporting"),
-        "purejaxpg.training.checkpoint",
-    ]
-    adapters = modules_in("purejaxpg.environments.adapters")
-    for module in map(importlib.import_module, [*whole, *adapters]):
+    for module in map(importlib.import_module, WHOLE):
         for name, value in vars(module).items():
-            defined_here = getattr(value, "__module__", None) == module.__name__
-            makes = name.startswith("make_") or module.__name__ in whole
-            if defined_here and makes and not name.startswith("_"):
+            if getattr(value, "__module__", None) == module.__name__ and name[0] != "_":
                 add(name, value)
     return found
 
@@ -223,9 +228,11 @@ def has_slow_examples(module: str) -> bool:
 def adapted_library(module: str) -> str | None:
     """The library that the examples of a module need and that need not be installed."""
     parent, _, name = module.rpartition(".")
-    return name if parent == "purejaxpg.environments.adapters" else None
+    return name if parent == "purejaxpg.environments.adapters" and name != "common" else None
 
 
+@pytest.mark.filterwarnings("ignore:JAXopt is no longer maintained:DeprecationWarning")  # Brax
+@pytest.mark.filterwarnings("ignore:Brax System:UserWarning")
 @pytest.mark.parametrize("module", MODULES)
 def test_the_examples_run(module):
     if adapted_library(module):
@@ -251,7 +258,7 @@ def test_pending_modules_exist():
 def test_the_public_names_are_found():
     names = {name for objects in PUBLIC.values() for name in objects}
     assert {"ppo", "gae", "MLP", "check_support", "bootstrap_interval", "save", "make_pgx"} <= names
-    assert not names & {"Distribution", "partial", "check_name", "Figure"}
+    assert not names & {"Distribution", "partial", "near", "Figure"}
 
 
 class _Pair(NamedTuple):
@@ -328,7 +335,10 @@ def test_wrong_docstrings_are_found():
     [
         (">>> 1 + 1\n3\n", "Expected:\n    3\nGot:\n    2"),
         (">>> import jax.numpy as jnp\n>>> jnp.nothing\n", "AttributeError"),
-        (">>> inspect.unwrap\n", "NameError"),  # a name of the module that the example never imports
+        (
+            ">>> inspect.unwrap\n",
+            "NameError",
+        ),  # a name of the module that the example never imports
     ],
 )
 def test_wrong_examples_are_found(example, complaint):
