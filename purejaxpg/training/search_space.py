@@ -2,7 +2,7 @@
 
     sweep(run, keys, grid(learning_rate=[1e-4, 1e-3], clip_eps=[0.1, 0.2]))   # run(key, configuration)
 
-A table is a dict of float32 arrays of one length; configuration i has the i-th entry of each, so `run`
+A table is a dict of float32 arrays of one length; configuration i has the i-th entry of each array, so `run`
 gets a dict of scalars. `run(key, learning_rate, clip_eps)` takes `*table.values()` instead.
 """
 
@@ -20,15 +20,44 @@ Quantile = Callable[[jax.Array], jax.Array]
 
 
 def grid(**values: ArrayLike) -> Table:
-    """Every combination of the values `[n]` of each name; the last name changes fastest."""
+    """Every combination of the values of all names; the last name changes fastest.
+
+    Args:
+      **values: name -> `[n]`, finite numbers; n may differ from name to name.
+
+    Returns:
+      A table of as many configurations as there are combinations.
+
+    Raises:
+      ValueError: a name has no values, or a value is no finite float32.
+      TypeError: there is no name.
+
+    Example:
+      >>> import purejaxpg as pg
+      >>> table = pg.grid(num_steps=[8, 16], clip_eps=[0.25, 0.5])
+      >>> {name: values.tolist() for name, values in table.items()}
+      {'num_steps': [8.0, 8.0, 16.0, 16.0], 'clip_eps': [0.25, 0.5, 0.25, 0.5]}
+    """
     return reduce(cross, (listed([{name: x} for x in np.ravel(v)]) for name, v in values.items()))
 
 
 def listed(rows: Sequence[Mapping[str, float]]) -> Table:
-    """Configurations as they are given, one mapping from names to values each.
+    """Configurations as they are given.
+
+    Args:
+      rows: one mapping from names to finite numbers per configuration, all with the same names.
+
+    Returns:
+      A table of `len(rows)` configurations, its names in the order of the first.
 
     Raises:
       ValueError: there are none, not all have the same names, or a value is no finite float32.
+
+    Example:
+      >>> import purejaxpg as pg
+      >>> table = pg.listed([{"clip_eps": 0.25, "n": 1}, {"clip_eps": 0.5, "n": 4}])
+      >>> table["n"].tolist()
+      [1.0, 4.0]
     """
     if not rows or not rows[0] or any(set(row) != set(rows[0]) for row in rows):
         raise ValueError(
@@ -38,7 +67,27 @@ def listed(rows: Sequence[Mapping[str, float]]) -> Table:
 
 
 def random_search(key: jax.Array, num_configurations: int, **quantiles: Quantile) -> Table:
-    """Independent draws (Bergstra and Bengio 2012, JMLR 13:281), e.g. `clip_eps=uniform(0.1, 0.3)`."""
+    """Independent draws from a distribution per name (Bergstra and Bengio 2012, JMLR 13:281).
+
+    Args:
+      key: consumed.
+      num_configurations: number of draws, at least 1.
+      **quantiles: name -> what its values are drawn from, e.g. `clip_eps=uniform(0.1, 0.3)`; see
+        `uniform`, `log_uniform` and `choice`.
+
+    Returns:
+      A table of `num_configurations` configurations.
+
+    Raises:
+      ValueError: `num_configurations` is below 1, or there is no name.
+
+    Example:
+      >>> import jax
+      >>> import purejaxpg as pg
+      >>> table = pg.random_search(jax.random.key(0), 3, n=pg.choice(4), clip_eps=pg.uniform(0.1, 0.3))
+      >>> table["n"].tolist(), table["clip_eps"].shape
+      ([4.0, 4.0, 4.0], (3,))
+    """
     if num_configurations < 1 or not quantiles:
         raise ValueError(f"Nothing to draw: {num_configurations=} of {[*quantiles]}.")
     u = jax.random.uniform(key, (len(quantiles), num_configurations))
@@ -46,10 +95,23 @@ def random_search(key: jax.Array, num_configurations: int, **quantiles: Quantile
 
 
 def cross(one: Table, other: Table) -> Table:
-    """Every configuration of one table with every one of the other, the latter changing fastest.
+    """Every configuration of one table with every one of another.
+
+    Args:
+      one: a table of n configurations, which change slowest.
+      other: a table of m configurations, which change fastest.
+
+    Returns:
+      A table of n * m configurations with the names of both.
 
     Raises:
       ValueError: a name is in both.
+
+    Example:
+      >>> import purejaxpg as pg
+      >>> table = pg.cross(pg.listed([{"a": 1}, {"a": 2}]), pg.listed([{"b": 3}, {"b": 4}]))
+      >>> {name: values.tolist() for name, values in table.items()}
+      {'a': [1.0, 1.0, 2.0, 2.0], 'b': [3.0, 4.0, 3.0, 4.0]}
     """
     if twice := sorted(set(one) & set(other)):
         raise ValueError(f"Given twice: {', '.join(twice)}.")
@@ -61,13 +123,45 @@ def cross(one: Table, other: Table) -> Table:
 
 
 def uniform(low: float, high: float) -> Quantile:
-    """Uniform on [low, high)."""
+    """Uniform on [low, high).
+
+    Args:
+      low: the least value, a finite number.
+      high: the bound of the values, a finite number above `low`.
+
+    Returns:
+      The quantile function, `u` in [0, 1) -> value.
+
+    Raises:
+      ValueError: not low < high, or one of them is not finite.
+
+    Example:
+      >>> import purejaxpg as pg
+      >>> pg.uniform(1.0, 3.0)(0.25)
+      1.5
+    """
     _check_range(low, high)
     return lambda u: low + u * (high - low)
 
 
 def log_uniform(low: float, high: float) -> Quantile:
-    """The logarithm is uniform on [log low, log high)."""
+    """The logarithm is uniform on [log low, log high).
+
+    Args:
+      low: the least value, a positive finite number.
+      high: the bound of the values, a finite number above `low`.
+
+    Returns:
+      The quantile function, `u` in [0, 1) -> value.
+
+    Raises:
+      ValueError: not 0 < low < high, or one of them is not finite.
+
+    Example:
+      >>> import purejaxpg as pg
+      >>> round(float(pg.log_uniform(1.0, 100.0)(0.5)), 3)
+      10.0
+    """
     _check_range(low, high)
     if low <= 0:
         raise ValueError(f"log_uniform is for positive numbers, got low={low}.")
@@ -75,7 +169,23 @@ def log_uniform(low: float, high: float) -> Quantile:
 
 
 def choice(*values: float) -> Quantile:
-    """Each of the values with the same probability."""
+    """One of several values, all with the same probability.
+
+    Args:
+      *values: the numbers to choose from, at least one.
+
+    Returns:
+      The quantile function, `u` in [0, 1) -> value.
+
+    Raises:
+      ValueError: there are no values.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> pg.choice(1, 2, 4)(jnp.array([0.0, 0.5, 0.99])).tolist()
+      [1, 2, 4]
+    """
     if not values:
         raise ValueError("choice needs at least one value.")
     return lambda u: jnp.asarray(values)[(u * len(values)).astype(int)]
