@@ -19,13 +19,29 @@ _CHECKSUMS = "checksums.json"
 
 
 def save(path: str | Path, tree: PyTree) -> None:
-    """Write a pytree of arrays into the new folder `path`. The folder is there whole or not at all.
+    """Write a pytree of arrays into a new folder, which is there as a whole or not at all.
 
-    Of several processes the first writes, alone, what it has whole (as results of `sweep` are); each may read.
+    Of several processes the first one writes, alone, what it has as a whole (as results of `sweep` are); each
+    may read.
+
+    Args:
+      path: the folder, which must not exist.
+      tree: a pytree of arrays, such as the state of an algorithm; typed keys are allowed.
 
     Raises:
       FileExistsError: `path` exists; nothing is overwritten.
       ValueError: called in another process than the first, or with typed keys where there are several.
+
+    Example:
+      >>> import tempfile
+      >>> from pathlib import Path
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = Path(folder, "checkpoint")
+      ...     pg.checkpoint.save(path, {"weight": jnp.array([1.0, 2.0])})
+      ...     path.is_dir()
+      True
     """
     if jax.process_count() > 1:
         tree = _host_copy(tree)
@@ -42,14 +58,31 @@ def save(path: str | Path, tree: PyTree) -> None:
 
 
 def restore(path: str | Path, like: PyTree) -> PyTree:
-    """Read a checkpoint into a pytree with the structure, shapes and dtypes of `like`, on one device.
+    """Read a checkpoint into a pytree with the structure, shapes and dtypes of another, on one device.
 
     Args:
-      like: arrays, or `jax.eval_shape(algorithm.init, key, env_params)`: nothing need be computed.
+      path: the folder that `save` wrote.
+      like: a pytree of arrays, or `jax.eval_shape(algorithm.init, key, env_params)`: only shapes and dtypes
+        are used, so nothing need be computed.
+
+    Returns:
+      A pytree like `like`, with the arrays that were saved.
 
     Raises:
       FileNotFoundError: there is no checkpoint at `path`.
-      ValueError: damaged, of another format or not of the shape of `like`.
+      ValueError: the checkpoint is damaged, has another format or does not have the shapes of `like`.
+
+    Example:
+      >>> import tempfile
+      >>> from pathlib import Path
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> tree = {"weight": jnp.array([1.0, 2.0])}
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = Path(folder, "checkpoint")
+      ...     pg.checkpoint.save(path, tree)
+      ...     pg.checkpoint.restore(path, tree)["weight"].tolist()
+      [1.0, 2.0]
     """
     path = Path(path).absolute()
     if not path.is_dir():
