@@ -21,13 +21,22 @@ def make_brax(
 
     Args:
       env_id: `"ant"`, `"hopper"`, `"inverted_pendulum"`, ...
-      max_steps_in_episode: 1000 in Brax's own programs.
+      max_steps_in_episode: time limit in steps, may be traced; 1000 is that of Brax's own programs.
       **env_kwargs: arguments of the environment's constructor, `backend="spring"` for example.
+
+    Returns:
+      The environment and a `TimeLimit`.
 
     Raises:
       ValueError: there is no such environment.
       ModuleNotFoundError: Brax is not installed.
       TypeError: its constructor takes no such argument, or its observations are not one array.
+
+    Example:
+      >>> from purejaxpg.environments.adapters.brax import make_brax
+      >>> env, env_params = make_brax("fast")
+      >>> env_params.max_steps_in_episode, env.action_space(env_params).shape
+      (1000, (1,))
     """
     from brax import envs
 

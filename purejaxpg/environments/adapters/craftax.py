@@ -27,9 +27,18 @@ def make_craftax(env_id: str, **params: Any) -> tuple[Env, PyTree]:
       env_id: one of `NAMES`.
       **params: fields of its parameters to override, e.g. `max_timesteps=500`.
 
+    Returns:
+      The environment and Craftax's parameters.
+
     Raises:
       ValueError: there is no such environment or parameter.
       ModuleNotFoundError: Craftax is not installed.
+
+    Example:
+      >>> from purejaxpg.environments.adapters.craftax import make_craftax
+      >>> env, env_params = make_craftax("Craftax-Classic-Symbolic-v1", max_timesteps=500)
+      >>> int(env_params.max_timesteps), env.action_space(env_params).n
+      (500, 17)
     """
     from craftax.craftax_env import make_craftax_env_from_name
 

@@ -28,19 +28,29 @@ def make_jumanji(
     """An environment of Jumanji with one agent, and its parameters.
 
     Jumanji reports a time limit as the end of the task. Here it truncates instead: the environment is built
-    with a limit that is never reached, and what it ends by itself terminates. Networks see what is observed
-    but the count of steps: one array as it is, several ones (and scalars) joined to a vector; always
-    float32. Several discrete actions at a time become one, actions that are not allowed get a mask.
+    with a limit that is never reached, and what it ends by itself terminates. Networks are given what Jumanji
+    observes except the count of steps: one array as it is, several ones (and scalars) joined to a vector;
+    always float32. Several discrete actions at a time become one, actions that are not allowed get a mask.
 
     Args:
       env_id: `"Snake-v1"`, `"Game2048-v1"`, ...
-      max_steps_in_episode: Jumanji's own limit if not given, where it has one.
+      max_steps_in_episode: time limit in steps, may be traced. If None, it is Jumanji's own, and infinite
+        where Jumanji has none.
       **env_kwargs: arguments of the environment's constructor, e.g. `num_rows=6`.
+
+    Returns:
+      The environment and a `TimeLimit`.
 
     Raises:
       ValueError: there is no such environment.
       ModuleNotFoundError: Jumanji is not installed.
       TypeError: its constructor takes no such argument, or it has several agents or continuous actions.
+
+    Example:
+      >>> from purejaxpg.environments.adapters.jumanji import make_jumanji
+      >>> env, env_params = make_jumanji("Snake-v1", max_steps_in_episode=100)
+      >>> env_params.max_steps_in_episode, env.action_space(env_params).n
+      (100, 4)
     """
     import jumanji
     from jumanji import specs

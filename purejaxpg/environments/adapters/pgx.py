@@ -21,14 +21,35 @@ Opponent = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 class Game(NamedTuple):
-    """A state of Pgx, and the number of the player that learns."""
+    """State of a game of Pgx for one player.
+
+    Attributes:
+      state: the state of Pgx.
+      player: the number of the player that learns, an integer scalar.
+    """
 
     state: PyTree
     player: jax.Array
 
 
 def random_opponent(key: jax.Array, obs: jax.Array, mask: jax.Array) -> jax.Array:
-    """A legal action, each as likely as any other. The key is consumed."""
+    """A legal action, all of them with the same probability.
+
+    Args:
+      key: consumed.
+      obs: the opponent's observation, not used.
+      mask: `[n]` boolean, true where an action is allowed.
+
+    Returns:
+      The number of the action, an integer scalar.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.environments.adapters.pgx import random_opponent
+      >>> int(random_opponent(jax.random.key(0), None, jnp.array([False, False, True])))
+      2
+    """
     return jax.random.categorical(key, jnp.where(mask, 0.0, -jnp.inf))
 
 
@@ -39,21 +60,31 @@ def make_pgx(
     first: bool | None = None,
     max_steps_in_episode: Scalar = 1000,
 ) -> tuple[Env, TimeLimit]:
-    """A game of Pgx for one player, the other one, if there is one, being part of the environment.
+    """A game of Pgx for one player; the other one, if there is one, is part of the environment.
 
-    A step is a move and all moves of the opponent until it is one's turn again or the game is over; its
-    reward is the sum of one's own rewards on the way. Illegal moves get a mask. The end of a game
+    A step is a move and all moves of the opponent until it is the player's turn again or the game is over; its
+    reward is the sum of the player's own rewards on the way. Illegal moves get a mask. The end of a game
     terminates; the time limit, which Pgx has none of, truncates.
 
     Args:
       env_id: `"tic_tac_toe"`, `"connect_four"`, `"backgammon"`, `"minatar-breakout"`, ...
-      opponent: a fixed policy.
-      first: whether to have the first move; drawn in each episode if not given.
-      max_steps_in_episode: in moves of one's own. Only MinAtar and backgammon can go on for so long.
+      opponent: a fixed policy, `(key, obs, mask [n]) -> action`.
+      first: whether the player has the first move; drawn in each episode if None.
+      max_steps_in_episode: time limit in moves of the player, may be traced. Only MinAtar and backgammon can
+        go on for as long as the default.
+
+    Returns:
+      The environment and a `TimeLimit`.
 
     Raises:
       ValueError: there is no such game, or more than two play it.
       ModuleNotFoundError: Pgx is not installed.
+
+    Example:
+      >>> from purejaxpg.environments.adapters.pgx import make_pgx
+      >>> env, env_params = make_pgx("tic_tac_toe", first=True)
+      >>> env_params.max_steps_in_episode, env.action_space(env_params).n
+      (1000, 9)
     """
     import pgx
 
