@@ -48,10 +48,26 @@ def performance_profiles(
     title: str | None = None,
     path: Output = None,
 ) -> Figure:
-    """Draws the fraction of runs that score above each threshold, with pointwise intervals.
+    """Draw the fraction of runs that score above each threshold, with pointwise intervals.
 
     Args:
-      scores: label -> `[seeds]` or `[seeds, tasks]`.
+      scores: label -> `[seeds]` or `[seeds, tasks]`, the same tasks for all labels.
+      x_label: name of the score with its unit.
+      title: what is written above the axes; nothing if None.
+      path: where to save the figure, a `.png` or `.pdf`; None saves nothing.
+
+    Returns:
+      The matplotlib Figure, attached to no window.
+
+    Raises:
+      ValueError: no scores, a score that is not finite, an empty label of the axis, or another suffix of
+        `path`.
+
+    Example:
+      >>> from purejaxpg.reporting.comparison_plots import performance_profiles
+      >>> figure = performance_profiles({"PPO": [100.0, 200.0]}, x_label="return")
+      >>> figure.axes[0].lines[0].get_ydata().tolist()  # below 100, at 100, at 200 and above
+      [1.0, 0.5, 0.0, 0.0]
     """
     check_output(path, x_label)
     checked = _checked(scores)
@@ -83,11 +99,28 @@ def aggregate_bars(
     title: str | None = None,
     path: Output = None,
 ) -> Figure:
-    """Draws mean, median, IQM and optimality gap of each, a panel per statistic, with intervals.
+    """Draw mean, median, IQM and optimality gap of every label, a panel per statistic, with intervals.
 
     Args:
-      scores: label -> `[seeds]` or `[seeds, tasks]`; with one task the median is the mean.
-      target: of the optimality gap, the score from which on a run is as good as can be.
+      scores: label -> `[seeds]` or `[seeds, tasks]`. With one task the median is the mean, and its panel
+        is left out.
+      target: the score from which on a run is as good as can be, for the optimality gap.
+      score_label: name of the score with its unit.
+      title: what is written above the panels; nothing if None.
+      path: where to save the figure, a `.png` or `.pdf`; None saves nothing.
+
+    Returns:
+      The matplotlib Figure, attached to no window.
+
+    Raises:
+      ValueError: no scores, a score that is not finite, an empty label of the axes, or another suffix of
+        `path`.
+
+    Example:
+      >>> from purejaxpg.reporting.comparison_plots import aggregate_bars
+      >>> figure = aggregate_bars({"PPO": [100.0, 200.0]}, target=500.0, score_label="return")
+      >>> [axes.get_title() for axes in figure.axes]
+      ['mean', 'IQM', 'gap to 500']
     """
     check_output(path, score_label)
     checked = _checked(scores)

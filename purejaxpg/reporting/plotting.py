@@ -49,19 +49,23 @@ def learning_curve(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> Figure:
-    """Draws the IQM over seeds of each curve with its pointwise stratified-bootstrap band.
+    """Draw the IQM over seeds of each curve with its pointwise stratified-bootstrap band.
 
     The legend says what is drawn: "IQM of N seeds, 95% stratified bootstrap". A curve of fewer than
     three seeds has no interval: each of its seeds is a line of its own, and the legend says so.
 
     Args:
-      curves: label -> (x `[T]`, increasing; scores `[num_seeds, T]`).
-      x_label, y_label: names of the axes with their units, such as "environment steps".
-      title: of the axes.
+      curves: label -> (x `[T]`, increasing; scores `[num_seeds, T]`, higher is better).
+      x_label: name of the horizontal axis with its unit, such as "environment steps".
+      y_label: name of the vertical axis with its unit, such as "return of an episode".
+      title: what is written above the axes; nothing if None.
       path: where to save the figure, 6 x 4 inches: `.png` (at 150 dots per inch) or `.pdf`. Folders
-        are made where missing, and the file appears whole or not at all.
-      reference, reference_label: height and legend of a horizontal line, such as a known optimum.
-      confidence, num_resamples, seed: of `statistics.bootstrap_interval`.
+        are made where missing, and the file appears as a whole or not at all. None saves nothing.
+      reference: height of a horizontal line, such as a known optimum; no line if None.
+      reference_label: what the legend calls that line.
+      confidence: nominal coverage of the band, between 0 and 1.
+      num_resamples: number of bootstrap resamples, at least 1.
+      seed: seed of the resampling, a non-negative integer.
 
     Returns:
       The matplotlib Figure, attached to no window.
@@ -69,6 +73,13 @@ def learning_curve(
     Raises:
       ValueError: no curves, an empty axis label, shapes that do not match, x not increasing, a
         score that is not finite (see `statistics.replace_diverged`), or another suffix of `path`.
+
+    Example:
+      >>> import purejaxpg as pg
+      >>> curves = {"PPO": ([0, 1000], [[0.0, 5.0], [0.0, 6.0], [0.0, 7.0]])}
+      >>> figure = pg.plotting.learning_curve(curves, x_label="environment steps", y_label="return")
+      >>> figure.axes[0].lines[0].get_ydata().tolist()  # the IQM of three seeds is their mean
+      [0.0, 6.0]
     """
     if not curves:
         raise ValueError("There are no curves to draw.")
@@ -95,7 +106,22 @@ def learning_curve(
 def new_figure(
     columns: int = 1, *, width: float = 6.0, height: float = 4.0
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of a paper's size, in inches, with so many axes side by side, attached to no window."""
+    """A figure attached to no window, with axes side by side.
+
+    Args:
+      columns: number of axes.
+      width: of the figure, in inches.
+      height: of the figure, in inches.
+
+    Returns:
+      The matplotlib Figure, of 150 dots per inch, and its axes from left to right.
+
+    Example:
+      >>> from purejaxpg.reporting.plotting import new_figure
+      >>> figure, axes = new_figure(2)
+      >>> len(axes), figure.get_size_inches().tolist()
+      (2, [6.0, 4.0])
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -105,13 +131,39 @@ def new_figure(
 
 
 def line_style(i: int) -> dict[str, Any]:
-    """Colour and dashes of the i-th line; no two of 28 are alike."""
+    """Colour and dashes of the i-th line; no two of 28 are alike.
+
+    Args:
+      i: number of the line, counted from 0.
+
+    Returns:
+      Keyword arguments of matplotlib's `plot`.
+
+    Example:
+      >>> from purejaxpg.reporting.plotting import line_style
+      >>> line_style(0), line_style(7)
+      ({'color': '#0072B2', 'linestyle': '-'}, {'color': '#0072B2', 'linestyle': '--'})
+    """
     dashes = _LINE_STYLES[i // len(PALETTE) % len(_LINE_STYLES)]
     return {"color": PALETTE[i % len(PALETTE)], "linestyle": dashes}
 
 
 def legend_below(figure: Figure, handles: Any, labels: list[str], title: str | None = None) -> None:
-    """A legend below the axes: there it never hides data."""
+    """Add a legend below the axes: there it never hides data.
+
+    Args:
+      figure: where to add it.
+      handles: the artists that it explains.
+      labels: one for each handle.
+      title: what is written above the labels; nothing if None.
+
+    Example:
+      >>> from purejaxpg.reporting.plotting import legend_below, new_figure
+      >>> figure, (axes,) = new_figure()
+      >>> legend_below(figure, axes.plot([0.0, 1.0]), ["PPO"])
+      >>> [text.get_text() for text in figure.legends[0].get_texts()]
+      ['PPO']
+    """
     columns = max(1, min(len(labels), _LEGEND_WIDTH // (max(map(len, labels)) + 8)))
     figure.legend(
         handles,
@@ -186,7 +238,25 @@ def _legend_text(curves: Mapping[str, Curve], confidence: float) -> tuple[list[s
 
 
 def interval_or_point(statistic: Callable[..., Any], scores: ArrayLike, **options: Any) -> Interval:
-    """The bootstrap interval of a statistic, of no width where there are too few seeds for one."""
+    """The bootstrap interval of a statistic, of width 0 where there are too few seeds for one.
+
+    Args:
+      statistic: as for `statistics.bootstrap_interval`.
+      scores: `[num_seeds]` or `[num_seeds, num_tasks, ...]`.
+      **options: of `statistics.bootstrap_interval`.
+
+    Returns:
+      An `Interval`.
+
+    Raises:
+      ValueError: a score is not finite, or an option is out of range.
+
+    Example:
+      >>> from purejaxpg.reporting.plotting import interval_or_point
+      >>> from purejaxpg.reporting.statistics import mean
+      >>> [float(x) for x in interval_or_point(mean, [1.0, 3.0])]
+      [2.0, 2.0, 2.0]
+    """
     array = check_scores(scores)
     if len(array) >= MIN_SEEDS:
         return bootstrap_interval(statistic, array, **options)
@@ -195,12 +265,37 @@ def interval_or_point(statistic: Callable[..., Any], scores: ArrayLike, **option
 
 
 def short(value: Any) -> str:
-    """A value in few characters: real numbers have four digits."""
+    """A value in few characters.
+
+    Args:
+      value: real numbers are given four digits, anything else is written as `str` does.
+
+    Returns:
+      The characters.
+
+    Example:
+      >>> from purejaxpg.reporting.plotting import short
+      >>> short(0.000123456), short(128)
+      ('0.0001235', '128')
+    """
     return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
 
 
 def describe_interval(num_seeds: int, confidence: float) -> str:
-    """What a line and its band are."""
+    """What a line and its band are, for a legend.
+
+    Args:
+      num_seeds: number of seeds that the line is of.
+      confidence: nominal coverage of the band, between 0 and 1.
+
+    Returns:
+      A phrase.
+
+    Example:
+      >>> from purejaxpg.reporting.plotting import describe_interval
+      >>> describe_interval(10, 0.95)
+      'IQM of 10 seeds, 95% stratified bootstrap'
+    """
     if num_seeds >= MIN_SEEDS:
         return f"IQM of {num_seeds} seeds, {100 * confidence:g}% stratified bootstrap"
     each = "1 seed" if num_seeds == 1 else f"each of {num_seeds} seeds"
@@ -208,7 +303,21 @@ def describe_interval(num_seeds: int, confidence: float) -> str:
 
 
 def decorate(axes: Axes, x_label: str, y_label: str, title: str | None) -> None:
-    """Labels, light grid, and 200k or 1M in place of 200000 or 1e6."""
+    """Add labels and a light grid, and write 200k or 1M in place of 200000 or 1e6.
+
+    Args:
+      axes: the matplotlib Axes, after everything is drawn.
+      x_label: name of the horizontal axis with its unit.
+      y_label: name of the vertical axis with its unit.
+      title: what is written above the axes; nothing if None.
+
+    Example:
+      >>> from purejaxpg.reporting.plotting import decorate, new_figure
+      >>> figure, (axes,) = new_figure()
+      >>> decorate(axes, "environment steps", "return", None)
+      >>> axes.get_xlabel()
+      'environment steps'
+    """
     from matplotlib.ticker import EngFormatter
 
     axes.set_xlabel(x_label, fontsize=11)
@@ -225,7 +334,19 @@ def decorate(axes: Axes, x_label: str, y_label: str, title: str | None) -> None:
 
 
 def check_output(path: str | os.PathLike[str] | None, *labels: str) -> None:
-    """Raises ValueError where a label is empty or a figure cannot be saved at `path`."""
+    """Check the labels and the path of a figure before it is drawn.
+
+    Args:
+      path: where it is to be saved; None if nowhere.
+      *labels: names of its axes.
+
+    Raises:
+      ValueError: a label is empty, or `path` ends in neither `.png` nor `.pdf`.
+
+    Example:
+      >>> from purejaxpg.reporting.plotting import check_output
+      >>> check_output("curve.pdf", "environment steps", "return")
+    """
     if not all(label.strip() for label in labels):
         raise ValueError("All axes need a label that says what is drawn, with its unit.")
     if path is not None and Path(path).suffix.lower() not in _FORMATS:
@@ -233,7 +354,24 @@ def check_output(path: str | os.PathLike[str] | None, *labels: str) -> None:
 
 
 def finish(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
-    """Returns the figure, saved at `path` if there is one: whole, by a rename, or not at all."""
+    """Save a figure, as a whole (by a rename) or not at all.
+
+    Args:
+      figure: the matplotlib Figure.
+      path: a `.png` or `.pdf`, whose folders are made where missing; None saves nothing.
+
+    Returns:
+      The figure.
+
+    Example:
+      >>> import tempfile
+      >>> from pathlib import Path
+      >>> from purejaxpg.reporting.plotting import finish, new_figure
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     figure = finish(new_figure()[0], Path(folder, "empty.png"))
+      ...     [file.name for file in Path(folder).iterdir()]
+      ['empty.png']
+    """
     import matplotlib
 
     if path is None:

@@ -5,7 +5,8 @@ After Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Stati
 
 Scores are `[num_seeds, num_tasks]`, higher is better. `[num_seeds]` is read as one task. Further
 axes are kept: a learning curve is `[num_seeds, num_tasks, T]` (`[num_seeds, 1, T]` for one task,
-never `[num_seeds, T]`, which means T tasks). Every statistic reduces the first two axes.
+never `[num_seeds, T]`, which means T tasks). Every statistic reduces the first two axes and raises
+ValueError, as `check_scores` does, where there are no scores or one of them is NaN or infinite.
 """
 
 from __future__ import annotations
@@ -23,7 +24,13 @@ _CHUNK_FLOATS = 2**21  # resampled scores held at once: 16 MiB
 
 
 class Interval(NamedTuple):
-    """A statistic of the scores themselves and the ends of its confidence interval."""
+    """A statistic of the scores themselves and its confidence interval.
+
+    Attributes:
+      estimate: `[...]`, the statistic, in the units of the scores.
+      low: `[...]`, the lower end of the interval.
+      high: `[...]`, the upper end of the interval.
+    """
 
     estimate: Array
     low: Array
@@ -31,9 +38,21 @@ class Interval(NamedTuple):
 
 
 def check_scores(scores: ArrayLike) -> Array:
-    """Returns `scores` as float64 `[num_seeds, num_tasks, ...]`; a 1-D array becomes one task.
+    """Check scores and give them their full shape.
 
-    Raises ValueError where the array has no seeds or no tasks, or a score is NaN or infinite.
+    Args:
+      scores: `[num_seeds]` or `[num_seeds, num_tasks, ...]`.
+
+    Returns:
+      `[num_seeds, num_tasks, ...]`, float64; a 1-D array becomes one task.
+
+    Raises:
+      ValueError: there are no seeds or no tasks, or a score is NaN or infinite.
+
+    Example:
+      >>> from purejaxpg.reporting.statistics import check_scores
+      >>> check_scores([1, 2, 3]).shape
+      (3, 1)
     """
     array = np.asarray(scores, dtype=np.float64)
     if array.ndim == 1:
@@ -52,10 +71,24 @@ def check_scores(scores: ArrayLike) -> Array:
 
 
 def replace_diverged(scores: ArrayLike, worst: ArrayLike) -> Array:
-    """Returns a float64 copy of `scores` with `worst` in place of each NaN, +inf and -inf.
+    """Replace each NaN, +inf and -inf by the score that a diverged run is given.
 
-    `worst` is the score that a diverged run is given, for instance the least return that a task
-    allows: one number, or one per task `[num_tasks]`. Raises ValueError where it is not finite.
+    Args:
+      scores: `[num_seeds]` or `[num_seeds, num_tasks, ...]`.
+      worst: that score, for instance the least return that a task allows: one number, or one per task
+        `[num_tasks]`.
+
+    Returns:
+      A float64 copy, of the shape of `scores`.
+
+    Raises:
+      ValueError: `worst` is not finite, or neither one number nor one per task.
+
+    Example:
+      >>> import math
+      >>> import purejaxpg as pg
+      >>> pg.statistics.replace_diverged([8.0, math.nan], worst=-1.0).tolist()
+      [8.0, -1.0]
     """
     array = np.asarray(scores, dtype=np.float64)
     value = np.asarray(worst, dtype=np.float64)
@@ -72,24 +105,58 @@ def replace_diverged(scores: ArrayLike, worst: ArrayLike) -> Array:
 
 
 def mean(scores: ArrayLike) -> Array:
-    """Mean over seeds and tasks, `[...]`."""
+    """Mean over seeds and tasks.
+
+    Args:
+      scores: `[num_seeds]` or `[num_seeds, num_tasks, ...]`.
+
+    Returns:
+      `[...]`, in the units of the scores.
+
+    Example:
+      >>> import purejaxpg as pg
+      >>> float(pg.statistics.mean([[1.0, 2.0], [3.0, 6.0]]))
+      3.0
+    """
     return check_scores(scores).mean(axis=(0, 1))
 
 
 def median(scores: ArrayLike) -> Array:
-    """Median over tasks of each task's mean over seeds (the definition of Agarwal et al.), `[...]`.
+    """Median over tasks of each task's mean over seeds (the definition of Agarwal et al.).
 
     With one task it is therefore the mean over seeds.
+
+    Args:
+      scores: `[num_seeds]` or `[num_seeds, num_tasks, ...]`.
+
+    Returns:
+      `[...]`, in the units of the scores.
+
+    Example:
+      >>> import purejaxpg as pg
+      >>> float(pg.statistics.median([[1.0, 2.0, 9.0], [1.0, 4.0, 9.0]]))
+      3.0
     """
     return np.median(check_scores(scores).mean(axis=0), axis=0)
 
 
 def iqm(scores: ArrayLike) -> Array:
-    """Interquartile mean: the 25% trimmed mean over all seeds and tasks together, `[...]`.
+    """Interquartile mean: the 25% trimmed mean over all seeds and tasks together.
 
     Of n = num_seeds * num_tasks scores, the floor(n / 4) lowest and as many of the highest are left
     out and the rest averaged with equal weights, as `scipy.stats.trim_mean(scores.ravel(), 0.25)`
     does. Where 4 does not divide n a little less than half is cut; for n < 4 nothing is.
+
+    Args:
+      scores: `[num_seeds]` or `[num_seeds, num_tasks, ...]`.
+
+    Returns:
+      `[...]`, in the units of the scores.
+
+    Example:
+      >>> import purejaxpg as pg
+      >>> float(pg.statistics.iqm([-100.0, 1.0, 2.0, 100.0]))
+      1.5
     """
     array = check_scores(scores)
     pooled = array.reshape(-1, *array.shape[2:])
@@ -100,18 +167,46 @@ def iqm(scores: ArrayLike) -> Array:
 
 
 def optimality_gap(scores: ArrayLike, *, target: float = 1.0) -> Array:
-    """Mean over seeds and tasks of max(target - score, 0), `[...]`; lower is better.
+    """Mean over seeds and tasks of max(target - score, 0); lower is better.
 
     Equal to `target - mean(min(score, target))`, as in Agarwal et al.
+
+    Args:
+      scores: `[num_seeds]` or `[num_seeds, num_tasks, ...]`.
+      target: the score from which on a run is as good as can be; 1 as in Agarwal et al., whose scores are
+        normalised.
+
+    Returns:
+      `[...]`, in the units of the scores.
+
+    Example:
+      >>> import purejaxpg as pg
+      >>> float(pg.statistics.optimality_gap([0.5, 2.0]))
+      0.25
     """
     return np.maximum(target - check_scores(scores), 0.0).mean(axis=(0, 1))
 
 
 def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> Array:
-    """Fraction of the runs of all tasks that score above each threshold, `[num_thresholds, ...]`.
+    """Fraction of the runs of all tasks that score above each threshold.
 
     F(tau) = mean over tasks m and seeds n of 1[x_nm > tau], with a strict inequality: the
-    run-score distribution of Agarwal et al. `thresholds` is `[num_thresholds]`.
+    run-score distribution of Agarwal et al.
+
+    Args:
+      scores: `[num_seeds]` or `[num_seeds, num_tasks, ...]`.
+      thresholds: `[num_thresholds]`, not empty, in the units of the scores.
+
+    Returns:
+      `[num_thresholds, ...]`, in [0, 1].
+
+    Raises:
+      ValueError: `thresholds` is empty, not one axis, or has a NaN.
+
+    Example:
+      >>> import purejaxpg as pg
+      >>> pg.statistics.performance_profile([1.0, 2.0], [0.0, 1.0, 2.0]).tolist()
+      [1.0, 0.5, 0.0]
     """
     array = check_scores(scores)
     taus = np.asarray(thresholds, dtype=np.float64)
@@ -121,10 +216,25 @@ def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> Array:
 
 
 def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> Array:
-    """Mean over tasks of P(X > Y) + P(X = Y) / 2 for one run of each algorithm, `[...]`.
+    """Mean over tasks of P(X > Y) + P(X = Y) / 2 for one run of each of two algorithms.
 
-    Per task this is the Mann-Whitney U statistic of x over num_seeds_x * num_seeds_y. The numbers
-    of seeds may differ; the tasks are the same and in the same order.
+    Per task this is the Mann-Whitney U statistic of x over num_seeds_x * num_seeds_y.
+
+    Args:
+      x: `[num_seeds_x]` or `[num_seeds_x, num_tasks, ...]`, scores of the first algorithm.
+      y: `[num_seeds_y]` or `[num_seeds_y, num_tasks, ...]`, scores of the second one on the same tasks in
+        the same order.
+
+    Returns:
+      `[...]`, in [0, 1].
+
+    Raises:
+      ValueError: the shapes differ in more than the number of seeds.
+
+    Example:
+      >>> import purejaxpg as pg
+      >>> float(pg.statistics.probability_of_improvement([2.0, 3.0], [1.0, 3.0]))  # (1 + 0 + 1 + 1/2) / 4
+      0.625
     """
     x, y = check_scores(x), check_scores(y)
     if x.shape[1:] != y.shape[1:]:
@@ -155,17 +265,23 @@ def bootstrap_interval(
         the first two axes and maps over any others. All resamples of a chunk come in one call, as a
         last axis, which the result must keep: so name axes by counting from the front. Every
         statistic of this module qualifies; give options with `functools.partial`.
-      *scores: `[num_seeds]`, `[num_seeds, num_tasks]` or `[num_seeds, num_tasks, ...]` each.
-      confidence: nominal coverage of the interval, between 0 and 1.
-      num_resamples: number of bootstrap resamples.
-      seed: of the resampling.
+      *scores: arrays `[num_seeds]`, `[num_seeds, num_tasks]` or `[num_seeds, num_tasks, ...]`.
+      confidence: nominal coverage of the interval, between 0 and 1; 0.95 as in Agarwal et al.
+      num_resamples: number of bootstrap resamples, at least 1.
+      seed: seed of the resampling, a non-negative integer.
 
     Returns:
-      `Interval(estimate, low, high)`, each of the shape of `statistic(*scores)`.
+      `Interval(estimate, low, high)`, three arrays of the shape of `statistic(*scores)`.
 
     Raises:
       ValueError: fewer than three seeds, a score that is not finite, an option out of range, or a
         statistic that does not keep the last axis.
+
+    Example:
+      >>> import purejaxpg as pg
+      >>> interval = pg.statistics.bootstrap_interval(pg.statistics.iqm, [4.0, 4.0, 4.0])
+      >>> [float(x) for x in interval]
+      [4.0, 4.0, 4.0]
     """
     if not scores:
         raise ValueError("bootstrap_interval needs at least one array of scores.")

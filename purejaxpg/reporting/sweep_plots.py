@@ -47,14 +47,37 @@ def sensitivity(
     title: str | None = None,
     path: Output = None,
 ) -> Figure:
-    """Draws the IQM of each configuration with its interval over the value of one hyperparameter.
+    """Draw the IQM of each configuration with its interval over the value of one hyperparameter.
 
     A line joins the IQM over all runs with the same value.
 
     Args:
-      values: `[configurations]`; scores: `[configurations, seeds]`.
-      diverged: `[configurations]`, seeds that have diverged: such points are crosses.
-      joined: leave the line away where other hyperparameters vary and hardly any value repeats.
+      values: `[configurations]`, values of the hyperparameter; the axis is logarithmic where they are
+        positive and span a wide range.
+      scores: `[configurations, seeds]`.
+      x_label: name of the hyperparameter with its unit.
+      y_label: name of the score with its unit.
+      diverged: `[configurations]`, number of seeds that have diverged; where there are any, the
+        configuration is drawn as a cross. None stands for none.
+      joined: whether to draw the line. Leave it out where other hyperparameters vary and hardly any value
+        repeats.
+      title: what is written above the axes; nothing if None.
+      path: where to save the figure, a `.png` or `.pdf`; None saves nothing.
+
+    Returns:
+      The matplotlib Figure, attached to no window.
+
+    Raises:
+      ValueError: shapes that do not match, a score that is not finite, an empty label of an axis, or
+        another suffix of `path`.
+
+    Example:
+      >>> from purejaxpg.reporting.sweep_plots import sensitivity
+      >>> figure = sensitivity(
+      ...     [0.1, 0.2], [[1.0, 3.0], [5.0, 7.0]], x_label="clip_eps", y_label="return"
+      ... )
+      >>> figure.axes[0].lines[-1].get_ydata().tolist()  # the line through the IQMs
+      [2.0, 6.0]
     """
     x, y = np.asarray(values, np.float64), _two_axes(scores)
     if x.shape != y.shape[:1]:
@@ -114,11 +137,34 @@ def heat_map(
     title: str | None = None,
     path: Output = None,
 ) -> Figure:
-    """Draws the IQM over seeds for every pair of values of two hyperparameters.
+    """Draw the IQM over seeds for every pair of values of two hyperparameters.
 
     Args:
-      rows, columns: `[configurations]`, values of the two; pairs that are missing stay white.
+      rows: `[configurations]`, values of the hyperparameter on the vertical axis.
+      columns: `[configurations]`, values of the one on the horizontal axis. Pairs that are missing stay
+        white.
       scores: `[configurations, seeds]`; runs of configurations with the same pair are pooled.
+      x_label: name of the hyperparameter of `columns` with its unit.
+      y_label: name of the hyperparameter of `rows` with its unit.
+      score_label: name of the score with its unit.
+      title: what is written above the axes; nothing if None.
+      path: where to save the figure, a `.png` or `.pdf`; None saves nothing.
+
+    Returns:
+      The matplotlib Figure, attached to no window.
+
+    Raises:
+      ValueError: shapes that do not match, a score that is not finite, an empty label of an axis, or
+        another suffix of `path`.
+
+    Example:
+      >>> from purejaxpg.reporting.sweep_plots import heat_map
+      >>> figure = heat_map(
+      ...     [1, 1], [8, 16], [[1.0, 3.0], [5.0, 7.0]],
+      ...     x_label="num_steps", y_label="num_epochs", score_label="return",
+      ... )
+      >>> [text.get_text() for text in figure.axes[0].texts]
+      ['2', '6']
     """
     row, column, y = np.asarray(rows), np.asarray(columns), _two_axes(scores)
     if not row.shape == column.shape == y.shape[:1]:
@@ -152,11 +198,29 @@ def parallel_axes(
     title: str | None = None,
     path: Output = None,
 ) -> Figure:
-    """Draws a line per configuration through its values, coloured by the IQM over its seeds.
+    """Draw a line per configuration through its values, coloured by the IQM over its seeds.
 
     Args:
       hyperparameters: name -> values `[configurations]`, numbers or strings.
-      scores: `[configurations, seeds]`. The best are drawn last, on top.
+      scores: `[configurations, seeds]`. The best configurations are drawn last, on top.
+      score_label: name of the score with its unit.
+      title: what is written above the axes; nothing if None.
+      path: where to save the figure, a `.png` or `.pdf`; None saves nothing.
+
+    Returns:
+      The matplotlib Figure, attached to no window.
+
+    Raises:
+      ValueError: no hyperparameters, shapes that do not match, a score that is not finite, an empty label of
+        an axis, or another suffix of `path`.
+
+    Example:
+      >>> from purejaxpg.reporting.sweep_plots import parallel_axes
+      >>> figure = parallel_axes(
+      ...     {"clip_eps": [0.1, 0.2], "gae": ["on", "off"]}, [[1.0, 3.0], [5.0, 7.0]], score_label="return"
+      ... )
+      >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
+      ['clip_eps', 'gae', 'result']
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
