@@ -21,8 +21,8 @@ _CHECKSUMS = "checksums.json"
 def save(path: str | Path, tree: PyTree) -> None:
     """Write a pytree of arrays into a new folder, which is there as a whole or not at all.
 
-    Of several processes the first one writes, alone, what it has as a whole (as results of `sweep` are); each
-    may read.
+    Where there are several processes, only the first one may write, and it must hold the whole tree (as it
+    does the results of `sweep`); every process may read.
 
     Args:
       path: the folder, which must not exist.
