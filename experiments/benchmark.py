@@ -25,7 +25,7 @@ import numpy as np
 from experiments.common import runtime
 from experiments.common.command_line import algorithm_name, environment_id, parse_options
 from experiments.common.defaults import defaults
-from experiments.common.options import RunOptions, check
+from experiments.common.options import check_options
 from experiments.common.recipes import build_algorithm, build_env
 from experiments.common.results import write_json
 from purejaxpg.agent.rollout import begin, unroll
@@ -51,9 +51,10 @@ def main(arguments: list[str]) -> int:
     # Compilation is timed. Before anything is compiled: later JAX would not look at it any more.
     jax.config.update("jax_enable_compilation_cache", False)
     try:
-        run, algorithm_options, options, name = parse(arguments)
+        name = algorithm_name(arguments, str(__doc__))
+        run, options = parse(name, arguments)
         env, env_params = build_env(run)
-        algorithm = build_algorithm(name, algorithm_options, run, env, env_params)
+        algorithm = build_algorithm(name, run, env, env_params)
     except (ValueError, TypeError, ConnectionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -87,10 +88,9 @@ def main(arguments: list[str]) -> int:
     peak = peak_memory()
     print(f"peak memory {peak / 2**20:,.0f} MiB")
     if options.output is not None:
-        config = dataclasses.asdict(run) | dataclasses.asdict(algorithm_options)
         content = {
             "algorithm": name,
-            "config": config,
+            "config": dataclasses.asdict(run),
             "updates": options.updates,
             "repeats": options.repeats,
             "figures": figures,
@@ -103,21 +103,19 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def parse(arguments: list[str]) -> tuple[RunOptions, Any, BenchmarkOptions, str]:
-    name = algorithm_name(arguments, str(__doc__))
+def parse(name: str, arguments: list[str]) -> tuple[Any, BenchmarkOptions]:
     row = {**defaults(name, environment_id(arguments)), "seeds": 1}
-    options = parse_options(
+    options, own = parse_options(
         arguments, row, BenchmarkOptions(), program="benchmark.py", description=str(__doc__)
     )
-    check(options.run)
-    check(options.algorithm)
-    if min(options.own.repeats, options.own.updates) < 1:
+    check_options(options)
+    if min(own.repeats, own.updates) < 1:
         raise ValueError("--repeats and --updates must be at least 1.")
-    return options.run, options.algorithm, options.own, name
+    return options, own
 
 
 def parts(
-    algorithm: Algorithm, env: Env, env_params: PyTree, run: RunOptions, updates: int
+    algorithm: Algorithm, env: Env, env_params: PyTree, run: Any, updates: int
 ) -> dict[str, tuple[Callable, bool, int]]:
     """Name -> program of (key[, state]), whether it wants a state, and updates' worth of steps."""
     num_envs, num_steps = run.num_envs, run.num_steps

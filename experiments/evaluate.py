@@ -8,7 +8,7 @@ in the same way and needs no other file.
 """
 
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +17,11 @@ import numpy as np
 import tyro
 
 from experiments.common import runtime
-from experiments.common.recipes import build_env
 from experiments.common.results import read_config, restore_state, write_json
 from experiments.common.runs import Run, run_from_config
 from experiments.common.scores import as_worst
 from purejaxpg.agent.rollout import Episodes
+from purejaxpg.environments.parameters import override
 from purejaxpg.reporting.statistics import MIN_SEEDS, bootstrap_interval, iqm
 from purejaxpg.training import checkpoint
 from purejaxpg.training.evaluate import evaluate
@@ -83,8 +83,10 @@ def main(arguments: list[str]) -> int:
         trained = load(options.folder)
         if options.seed is not None:
             trained = take(trained, options.seed)
-        env_params = {**trained.run.options.env_params, **options.env_params}
-        env, shifted = build_env(replace(trained.run.options, env_params=env_params))
+        env = trained.run.env
+        shifted = override(
+            trained.run.env_params, options.env_params, owner=trained.run.options.env
+        )
         if options.output is not None and options.output.exists():
             raise FileExistsError(f"{options.output} exists: choose another file to --output to.")
         if options.output is not None:
@@ -119,7 +121,7 @@ def load(folder: Path) -> Trained:
     """The newest checkpoint of a folder of results, or the policy in a folder that `save` made."""
     content = read_config(folder)
     run = run_from_config(content["config"])
-    if "policy_of_seed" not in content:
+    if content["kind"] != "policy":
         first = run.options.seed
         seeds = list(range(first, first + run.options.seeds))
         return Trained(run, seeds, restore_state(folder, run.like()))
@@ -150,6 +152,7 @@ def save(trained: Trained, folder: Path) -> None:
     write_json(
         folder / "config.json",
         {
+            "kind": "policy",
             "policy_of_seed": trained.seeds[0],
             "config": trained.run.config(),
             "versions": runtime.describe(),

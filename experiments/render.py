@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 
 from experiments.common import runtime
-from experiments.common.recipes import build_env, build_gymnax_env
+from experiments.common.recipes import build_gymnax_env
 from experiments.common.results import write_whole
 from experiments.evaluate import Trained, load, take
 from purejaxpg.agent.rollout import begin, unroll
@@ -94,8 +94,7 @@ def check_environment(env_id: str) -> None:
 def play(trained: Trained, options: Options) -> Episode:
     """The first episode of a fresh environment, or its first `max_steps`."""
     run = trained.run
-    plain, env_params = build_env(run.options)
-    env = with_states(plain)
+    env, env_params = with_states(run.env), run.env_params
     state = jax.tree.map(lambda x: x[0], trained.state)
 
     def act(key, memory, obs, start):
@@ -141,14 +140,13 @@ def animate(trained: Trained, episode: Episode, output: Path) -> None:
     matplotlib.use("Agg")
     from gymnax.visualize import Visualizer
 
-    _, env_params = build_env(trained.run.options)
     states = [
         jax.tree.map(lambda x, i=i: x[i], episode.states) for i in range(len(episode.reward) + 1)
     ]
     returns = np.concatenate([[0.0], np.cumsum(episode.reward)])
     env: Any = build_gymnax_env(trained.run.options)
     output.parent.mkdir(parents=True, exist_ok=True)
-    visualizer = Visualizer(env, env_params, states, returns)
+    visualizer = Visualizer(env, trained.run.env_params, states, returns)
     write_whole(output, lambda temporary: visualizer.animate(str(temporary)))
 
 

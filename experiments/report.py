@@ -81,7 +81,7 @@ def load(folder: Path) -> Results:
       FileNotFoundError, ValueError: it is neither, or damaged, or nothing is complete yet.
     """
     content = read_config(folder)
-    if "chunk_sizes" not in content:
+    if content["kind"] != "sweep":
         return load_run(folder, content)
     groups = content["config"]["groups"]
     values = [

@@ -23,7 +23,7 @@ from experiments.common.parts import part_path, read_columns, write_part
 from experiments.common.plan import Group, Plan, read_plan
 from experiments.common.ranking import COLUMNS, curves, rank, table_text
 from experiments.common.results import claim, read_config, write_json
-from experiments.common.runs import Run
+from experiments.common.runs import Run, run_from_config
 from purejaxpg.training.evaluate import evaluate
 from purejaxpg.training.sweep import chunk, distribute, fitting_chunk_size, zipped_rows
 from purejaxpg.training.train import train_and_evaluate
@@ -81,7 +81,7 @@ def prepare(plan: Plan, programs: list[Callable], options: SweepOptions, folder:
         raise ValueError(f"--chunk-size must be at least 1, not {options.chunk_size}.")
     if options.resume:
         stored = read_config(folder)
-        if stored["config"] != plan.config():
+        if up_to_date(stored["config"]) != plan.config():
             raise ValueError(
                 f"{folder} was begun with another file or other options; choose another --name."
             )
@@ -91,11 +91,20 @@ def prepare(plan: Plan, programs: list[Callable], options: SweepOptions, folder:
         if stored["versions"] != runtime.describe():
             print("note: earlier chunks are of other versions or devices, see config.json")
         return sizes
-    claim(folder, overwrite=options.overwrite, program="sweep.py", mark="chunk_sizes")
+    claim(folder, overwrite=options.overwrite, kind="sweep")
     sizes = [options.chunk_size or choose_chunk_size(*both) for both in zip(plan.groups, programs)]
-    content = {"config": plan.config(), "chunk_sizes": sizes, "versions": runtime.describe()}
-    write_json(folder / "config.json", content)
+    content = {"kind": "sweep", "config": plan.config(), "chunk_sizes": sizes}
+    write_json(folder / "config.json", content | {"versions": runtime.describe()})
     return sizes
+
+
+def up_to_date(config: dict[str, Any]) -> dict[str, Any]:
+    """A stored plan with options named as they are now."""
+    groups = [
+        {**group, "options": run_from_config(group["options"]).config()}
+        for group in config["groups"]
+    ]
+    return {**config, "groups": groups}
 
 
 def choose_chunk_size(group: Group, program: Callable) -> int:

@@ -6,7 +6,6 @@ writes results/ppo-CartPole-v1/: the configuration, metrics per update and seed,
 curve and a checkpoint. `train.py ppo --env ID --help` lists every option with its default there.
 """
 
-import argparse
 import dataclasses
 import sys
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ from typing import Any, Literal
 import numpy as np
 
 from experiments.common import runtime, trackers
-from experiments.common.command_line import algorithm_name, parse_options
+from experiments.common.command_line import algorithm_name, known_words, parse_options
 from experiments.common.defaults import defaults
 from experiments.common.hostloop import History, Outcome, restore_training, run_training
 from experiments.common.options import RunOptions
 from experiments.common.results import claim, read_config, write_json
-from experiments.common.runs import Run, make_run
+from experiments.common.runs import Run, make_run, run_from_config
 from experiments.common.scores import as_worst, has_diverged
 from experiments.common.trackers import Tracker
 from purejaxpg.reporting import plotting, statistics
@@ -72,9 +71,9 @@ def prepare(
     if options.resume:
         restored = restore_training(run, folder)
     else:
-        claim(folder, overwrite=options.overwrite)
-        config = {"config": run.config(), "chunks": run.chunks(), "versions": runtime.describe()}
-        write_json(folder / "config.json", config)
+        claim(folder, overwrite=options.overwrite, kind="run")
+        config = {"kind": "run", "config": run.config(), "chunks": run.chunks()}
+        write_json(folder / "config.json", config | {"versions": runtime.describe()})
     return run, folder, restored, make_tracker(options.tracker, run, folder, restored)
 
 
@@ -99,30 +98,29 @@ def make_tracker(
 def parse(arguments: list[str]) -> tuple[Run, FolderOptions]:
     name = algorithm_name(arguments, str(__doc__))
     # Defaults depend on the environment, or on the run that is gone on from; so look for these first.
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--env", default=RunOptions.env)
-    first.add_argument("--name")
-    first.add_argument("--output", type=Path, default=FolderOptions.output)
-    first.add_argument("--resume", action="store_true")
-    known, _ = first.parse_known_args(arguments[1:])
-    folder = folder_of(known.output, known.name, name, known.env)
+    known = known_words(
+        arguments[1:], env=RunOptions.env, name=None, output=FolderOptions.output, resume=False
+    )
+    folder = folder_of(Path(known["output"]), known["name"], name, known["env"])
 
-    stored = read_config(folder)["config"] if known.resume else None
-    row = defaults(name, known.env) if stored is None else stored
+    stored = None
+    if known["resume"]:
+        stored = run_from_config(read_config(folder)["config"]).config()
+    row = defaults(name, known["env"]) if stored is None else stored
     # tyro would make an option of each key of a default that is a dict: such a default is put in below.
     dicts = {key: value for key, value in row.items() if isinstance(value, dict)}
     row = {key: value for key, value in row.items() if key not in dicts}
-    options = parse_options(
+    options, own = parse_options(
         arguments, row, FolderOptions(), program="train.py", description=str(__doc__)
     )
-    package = {"tensorboard": "tensorboardX", "wandb": "wandb"}.get(options.own.tracker)
+    package = {"tensorboard": "tensorboardX", "wandb": "wandb"}.get(own.tracker)
     if package is not None and find_spec(package) is None:
-        extra = f"pip install -e .[{options.own.tracker}]"
-        raise ValueError(f"--tracker {options.own.tracker} needs an extra: {extra}.")
-    if options.own.resume and options.own.overwrite:
+        extra = f"pip install -e .[{own.tracker}]"
+        raise ValueError(f"--tracker {own.tracker} needs an extra: {extra}.")
+    if own.resume and own.overwrite:
         raise ValueError("--resume goes on with a folder and --overwrite empties it: choose one.")
-    dicts = {key: getattr(options.run, key) or value for key, value in dicts.items()}
-    run = make_run(name, dataclasses.replace(options.run, **dicts), options.algorithm)
+    dicts = {key: getattr(options, key) or value for key, value in dicts.items()}
+    run = make_run(name, dataclasses.replace(options, **dicts))
     if stored is not None:
         changed = [key for key, value in run.config().items() if stored.get(key) != value]
         if changed:
@@ -130,7 +128,7 @@ def parse(arguments: list[str]) -> tuple[Run, FolderOptions]:
                 f"{folder} was begun with other values of {', '.join(changed)}; leave these options "
                 "away, or choose another --name."
             )
-    return run, options.own
+    return run, own
 
 
 def report(run: Run, folder: Path, outcome: Outcome) -> None:

@@ -53,6 +53,7 @@ from purejaxpg.functional.losses import ppo_kl_penalty_loss as ppo_kl_penalty_lo
 from purejaxpg.functional.losses import surrogate_loss as surrogate_loss
 from purejaxpg.functional.losses import value_loss as value_loss
 from purejaxpg.functional.optimizers import adam as adam
+from purejaxpg.functional.policy_losses import PolicyBatch as PolicyBatch
 from purejaxpg.functional.returns import discounted_returns as discounted_returns
 from purejaxpg.functional.returns import gae as gae
 from purejaxpg.functional.returns import lambda_returns as lambda_returns

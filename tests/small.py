@@ -32,9 +32,11 @@ def small(algorithm, optimizers, **defaults):
     return build
 
 
-small_ppo = small(pg.ppo, 1, num_epochs=2, num_minibatches=2)
+small_ppo = small(pg.ppo, 1, num_epochs=2, num_minibatches=2, entropy_coef=0.0)
 small_trpo = small(pg.trpo, 1, num_value_epochs=2, num_value_minibatches=2)
-small_reinforce = small(pg.reinforce, 2)
+small_reinforce = small(
+    pg.reinforce, 2, normalize_advantages=False, num_value_epochs=1, num_value_minibatches=1
+)
 small_online_actor_critic = small(pg.online_actor_critic, 2, trace_lambda=0.9)
 
 

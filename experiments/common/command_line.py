@@ -2,13 +2,13 @@
 
 import argparse
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import tyro
 
-from experiments.common.options import RunOptions
-from experiments.common.recipes import ALGORITHMS
-from experiments.common.runs import fill
+from experiments.common.algorithms import ALGORITHMS
+from experiments.common.options import RunOptions, fill, flag_of, known_name, options_type
 
 
 def algorithm_name(arguments: list[str], description: str) -> str:
@@ -20,6 +20,9 @@ def algorithm_name(arguments: list[str], description: str) -> str:
     name = arguments[0] if arguments else ""
     if name in ("-h", "--help"):
         print(description)
+        print("Algorithms, each with its own --help:")
+        for known, function in ALGORITHMS.items():
+            print(f"  {known:22}{(function.__doc__ or '').partition(chr(10))[0]}")
         raise SystemExit(0)
     if name not in ALGORITHMS:
         raise ValueError(
@@ -28,30 +31,56 @@ def algorithm_name(arguments: list[str], description: str) -> str:
     return name
 
 
-def environment_id(arguments: list[str]) -> str:
-    """What `--env` says: defaults of the other options depend on it."""
+def known_words(arguments: list[str], **defaults: Any) -> dict[str, Any]:
+    """What a command line says of these options, on which defaults and kinds of the others depend."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--env", default=RunOptions.env)
-    return parser.parse_known_args(arguments)[0].env
+    for name, default in defaults.items():
+        if default is False:
+            parser.add_argument(flag_of(name), action="store_true")
+        else:
+            parser.add_argument(flag_of(name), default=default)
+    return vars(parser.parse_known_args(arguments)[0])
+
+
+def environment_id(arguments: list[str]) -> str:
+    """What `--env` says."""
+    return known_words(arguments, env=RunOptions.env)["env"]
 
 
 def parse_options(
-    arguments: list[str], row: dict[str, Any], own: Any, *, program: str, description: str
-) -> Any:
-    """The options after the name, in fields `run`, `algorithm` and `own`.
+    arguments: list[str], row: Mapping[str, Any], own: Any, *, program: str, description: str
+) -> tuple[Any, Any]:
+    """The options after the name of an algorithm: those of the run, and the program's own.
 
     Args:
-      row: defaults of the run and of the algorithm.
+      row: defaults of the run.
       own: the program's own options, with their defaults.
     """
-    options_type, _ = ALGORITHMS[arguments[0]]
-    fields = [("run", RunOptions), ("algorithm", options_type), ("own", type(own))]
-    all_options = dataclasses.make_dataclass("Options", fields)
-    return tyro.cli(
-        all_options,
-        args=arguments[1:],
-        default=all_options(fill(RunOptions, row), fill(options_type, row), own),
-        prog=f"{program} {arguments[0]}",
+    name, *words = arguments
+    choices = known_words(words, advantages=None, value_targets=None)
+    row = {**row, **{key: value for key, value in choices.items() if value is not None}}
+    run_options = options_type(name, row)
+    names = {x.name for x in dataclasses.fields(run_options)}
+    fields = [("run", run_options), ("own", type(own))]
+    both = dataclasses.make_dataclass("Options", fields)
+    parsed = tyro.cli(
+        both,
+        args=[_known_flag(word, names) for word in words],
+        default=both(fill(name, row), own),
+        prog=f"{program} {name}",
         description=description,
         config=(tyro.conf.OmitArgPrefixes,),
     )
+    return parsed.run, parsed.own
+
+
+def _known_flag(word: str, names: set[str]) -> str:
+    """A flag under the name that the algorithm's options have for it; other words stay as they are."""
+    if not word.startswith("--"):
+        return word
+    flag, equals, value = word[2:].partition("=")
+    no, name = ("no-", flag[3:]) if flag.startswith("no-") else ("", flag)
+    known = known_name(name.replace("-", "_"), names)
+    if known == name.replace("-", "_"):
+        return word
+    return f"--{no}{known.replace('_', '-')}{equals}{value}"

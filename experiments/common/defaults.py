@@ -1,4 +1,4 @@
-"""Default options per algorithm and environment: what `train.py` uses where an option is not given.
+"""Default options per algorithm and environment, where they differ from those of the signatures.
 
 The first row of an algorithm is for every environment; what `ENVIRONMENTS` says of one, whatever the
 algorithm, overrides it; a row of the algorithm for that environment overrides both.
@@ -61,7 +61,7 @@ TRPO_MEMORY: dict[str, Any] = {"num_envs": 16, "num_steps": 128}  # sequences fo
 
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "ppo": {
-        "": {"entropy_coef": 0.01},
+        "": {"anneal_learning_rate": True},
         "CartPole-v1": {
             "total_steps": 100_000,
             "num_envs": 8,
@@ -123,7 +123,7 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "trpo": {
-        "": {"num_envs": 2, "num_steps": 1024, "total_steps": 100_000},
+        "": {"total_steps": 100_000, "value_learning_rate": 1e-3},
         "CartPole-v1": {
             "num_steps": 512,
             "damping": 1e-3,
@@ -136,7 +136,7 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
             "gae_lambda": 0.88,
             "value_learning_rate": 3e-3,
             "num_value_minibatches": 16,
-            "max_grad_norm": 10.0,
+            "value_max_grad_norm": 10.0,
         },
         "Acrobot-v1": {
             **NORMALIZED,
@@ -150,7 +150,7 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
             "gae_lambda": 0.865,
             "value_learning_rate": 1.25e-3,
             "num_value_minibatches": 8,
-            "max_grad_norm": 10.0,
+            "value_max_grad_norm": 10.0,
         },
         "MountainCar-v0": {
             "num_envs": 4,
@@ -159,7 +159,7 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
             "gae_lambda": 0.94,
             "value_learning_rate": 7.5e-3,
             "num_value_minibatches": 8,
-            "max_grad_norm": 10.0,
+            "value_max_grad_norm": 10.0,
         },
         "MemoryChain-bsuite": TRPO_MEMORY,
         "BernoulliBandit-misc": TRPO_MEMORY,
@@ -168,7 +168,11 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "PointRobot-misc": TRPO_MEMORY,
     },
     "reinforce": {
-        "": {"num_envs": 4, "num_steps": 512},
+        "": {
+            "learning_rate": 2e-3,
+            "value_learning_rate": 2e-3,
+            "anneal_learning_rate": True,
+        },
         "CartPole-v1": {"total_steps": 200_000, "learning_rate": 5e-3, "num_value_epochs": 10},
         "Pendulum-v1": {
             "total_steps": 1_000_000,
@@ -180,7 +184,11 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "actor_critic": {
-        "": {"num_envs": 8, "num_steps": 16},
+        "": {
+            "learning_rate": 7e-4,
+            "value_learning_rate": 7e-4,
+            "anneal_learning_rate": True,
+        },
         "CartPole-v1": {
             "num_steps": 32,
             "learning_rate": 2e-3,
@@ -200,7 +208,11 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "online_actor_critic": {
-        "": {"num_envs": 1, "num_steps": 128},
+        "": {
+            "learning_rate": 1e-3,
+            "value_learning_rate": 1e-3,
+            "anneal_learning_rate": True,
+        },
         "CartPole-v1": {
             "total_steps": 200_000,
             "learning_rate": 3e-4,
@@ -224,6 +236,11 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def defaults(algorithm: str, env_id: str) -> dict[str, Any]:
-    """The options of an (algorithm, environment) pair that differ from the general ones."""
-    rows = DEFAULTS[algorithm]
-    return {"env": env_id, **rows[""], **ENVIRONMENTS.get(env_id, {}), **rows.get(env_id, {})}
+    """The options of an (algorithm, environment) pair that differ from those of the signatures."""
+    rows = DEFAULTS.get(algorithm, {})
+    return {
+        "env": env_id,
+        **rows.get("", {}),
+        **ENVIRONMENTS.get(env_id, {}),
+        **rows.get(env_id, {}),
+    }

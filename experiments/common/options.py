@@ -1,8 +1,42 @@
-"""Options of a run and of each algorithm, and the values that make sense."""
+"""Options of the programs, read from where they are said: signatures, annotations and docstrings.
 
-import math
-from dataclasses import dataclass, field
-from typing import Any, Literal
+What a run needs beside its algorithm is `RunOptions`. An algorithm's options are those parameters of its
+function that have a default and are annotated as an int, a bool, a real number or a Literal; help texts are its
+docstring's, and what a number may be is its annotation's. Three kinds of arguments bring options of the
+functions that make them: an optimizer those of `adam`, under the argument's own prefix; an `advantage_fn` those
+of the estimators that are chosen; and every real number that may be a schedule a switch that anneals it.
+"""
+
+import inspect
+import re
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, make_dataclass
+from functools import lru_cache
+from typing import Annotated, Any, Literal, NamedTuple, get_origin, get_type_hints
+
+import jax
+import optax
+import tyro
+
+import purejaxpg as pg
+from experiments.common.algorithms import ADVANTAGES, ALGORITHMS, BASELINES
+from purejaxpg.arguments import AT_LEAST_ONE, NOT_NEGATIVE, Count, alternatives, check, ranges
+from purejaxpg.functional.advantages import AdvantageFn
+
+# The names under which parameters of estimators are options.
+_OPTION_NAMES = {"lambda_": "gae_lambda"}
+
+
+def default_of(function: Callable, name: str) -> Any:
+    return inspect.signature(function).parameters[name].default
+
+
+def argument_help(function: Callable) -> dict[str, str]:
+    """Parameter -> what the docstring's Args say of it."""
+    section = (inspect.getdoc(function) or "").partition("Args:\n")[2].partition("\n\n")[0]
+    found = re.findall(r"^  \*{0,2}(\w+): (.*(?:\n    .*)*)", section, flags=re.MULTILINE)
+    return {name: re.sub(r"\s+", " ", text) for name, text in found}
 
 
 @dataclass(frozen=True)
@@ -15,234 +49,220 @@ class RunOptions:
     """Arguments of the environment's constructor or of its adapter, e.g. `map_name 8x8`, `first True`."""
     actions: Literal["clip", "rescale", "tanh"] = "clip"
     """How continuous actions meet their bounds: clipped, rescaled from [-1, 1], or squashed by tanh."""
-    seeds: int = 16
+    seeds: Count = 16
     """Number of seeds, all trained at once."""
-    seed: int = 0
+    seed: Annotated[int, NOT_NEGATIVE] = 0
     """The first seed; the others follow it."""
-    total_steps: int = 500_000
+    total_steps: Count = 500_000
     """Environment steps of each seed, rounded down to whole updates."""
-    num_envs: int = 8
-    """Environments in parallel."""
-    num_steps: int = 128
-    """Steps of each environment per update."""
-    discount: float = 0.99
-    """Discount factor, in [0, 1]."""
-    entropy_coef: float = 0.0
-    """Weight of the entropy bonus."""
     normalize_observations: bool = False
-    """Show networks observations less their running mean, in units of their deviation."""
+    """Show networks observations minus their running mean, in units of their standard deviation."""
     normalize_rewards: bool = False
-    """Divide rewards by the running deviation of the discounted return."""
-    warmup_steps: int = 0
-    """Steps of 16 environments, beside the total, for the first statistics of a normalisation."""
+    """Divide rewards by the running standard deviation of the discounted return."""
+    warmup_steps: Annotated[
+        Annotated[int, NOT_NEGATIVE],
+        tyro.conf.arg(help=argument_help(pg.normalize_observations)["warmup_steps"]),
+    ] = default_of(pg.normalize_observations, "warmup_steps")
     network: Literal["mlp", "cnn"] = "mlp"
     """Torso of policy and value network."""
-    hidden_sizes: tuple[int, ...] = (64, 64)
+    hidden_sizes: Annotated[tuple[int, ...], AT_LEAST_ONE] = tuple(pg.MLP.hidden_sizes)
     """Units of each hidden layer of the mlp."""
     activation: Literal["tanh", "relu"] = "tanh"
     """Activation function of the networks."""
     memory: Literal["none", "gru", "lstm", "attention"] = "none"
     """Recurrent cell, or transformer block, between torso and head of both networks."""
-    memory_size: int = 64
+    memory_size: Count = 64
     """Units of the cell; a multiple of 4 for attention."""
-    memory_window: int = 16
+    memory_window: Count = pg.AttentionCell.window
     """Observations that attention sees, the present one the last of them."""
-    evaluations: int = 20
+    evaluations: Count = 20
     """How often to evaluate during the run, its end included."""
-    eval_episodes: int = 128
+    eval_episodes: Count = 128
     """Episodes of each evaluation and seed."""
     deterministic: bool = False
     """Evaluate the mode of the policy instead of its samples."""
 
+    # Of the algorithm, whose signature has the defaults.
     @property
     def steps_per_update(self) -> int:
-        return self.num_envs * self.num_steps
+        return self.num_envs * self.num_steps  # type: ignore[attr-defined]
 
     @property
     def num_updates(self) -> int:
         return self.total_steps // self.steps_per_update
 
 
-@dataclass(frozen=True)
-class PPOOptions:
-    num_epochs: int = 4
-    """Passes over each rollout."""
-    num_minibatches: int = 4
-    """Minibatches per pass; divides num_envs * num_steps, over sequence_length with a memory."""
-    sequence_length: int | None = None
-    """Steps that gradients of a memory flow back through; whole rollouts if not given."""
-    learning_rate: float = 3e-4
-    """Initial step size of Adam."""
-    anneal_learning_rate: bool = True
-    """Let the learning rate fall linearly to 0 over the run."""
-    max_grad_norm: float = 0.5
-    """Global norm to which gradients are clipped."""
-    gae_lambda: float = 0.95
-    """Lambda of generalised advantage estimation, in [0, 1]."""
-    clip_eps: float = 0.2
-    """Clip the probability ratio to 1 +- clip_eps."""
-    anneal_clip_eps: bool = False
-    """Let clip_eps fall linearly to 0 over the run."""
-    value_coef: float = 0.5
-    """Weight of the value loss."""
-    value_clip_eps: float | None = None
-    """Clip the value's move in its loss; not by default."""
-    normalize_advantages: bool = True
-    """Normalise advantages in each minibatch."""
-    kl_coef: float | None = None
-    """Weight of a penalty KL(old, new) in place of the clip; no penalty by default."""
-    adaptive_kl: float | None = None
-    """Double or halve kl_coef after updates whose KL is far from this; not by default."""
-    target_kl: float | None = None
-    """Stop an update's epochs when a minibatch's approximate KL exceeds this; not by default."""
+class Option(NamedTuple):
+    """An option that a function's signature declares.
+
+    Attributes:
+      name: of the parameter.
+      annotation: of the parameter.
+      type: what a command line makes of its words.
+      default: of the parameter.
+      help: of the docstring.
+    """
+
+    name: str
+    annotation: Any
+    type: Any
+    default: Any
+    help: str
+
+    @property
+    def may_be_annealed(self) -> bool:
+        origins = [get_origin(kind) for kind in alternatives(self.annotation)]
+        return any(getattr(origin, "__name__", "") == "Callable" for origin in origins)
 
 
-@dataclass(frozen=True)
-class TRPOOptions:
-    max_kl: float = 0.01
-    """Bound on the mean KL(old, new) of an update, in nats."""
-    damping: float = 0.1
-    """Added to the diagonal of the Fisher matrix."""
-    cg_steps: int = 10
-    """Conjugate-gradient steps, one Fisher product each."""
-    fisher_subsample: int = 1
-    """Every so many-th time step enters Fisher products."""
-    natural: bool = True
-    """Step along the natural gradient; otherwise along the gradient, sqrt(2 max_kl) in parameters."""
-    line_search: bool = True
-    """Go back from the full step until it is within max_kl and better; otherwise take it."""
-    num_backtracks: int = 10
-    """Candidates of the line search, the full step the first of them."""
-    backtrack_ratio: float = 0.8
-    """Each candidate is so many times the one before."""
-    gae_lambda: float = 0.95
-    """Lambda of generalised advantage estimation, in [0, 1]."""
-    normalize_advantages: bool = True
-    """Normalise advantages over each rollout."""
-    value_learning_rate: float = 1e-3
-    """Initial step size of Adam, for the value function."""
-    anneal_learning_rate: bool = False
-    """Let the learning rate fall linearly to 0 over the run."""
-    max_grad_norm: float = 0.5
-    """Global norm to which gradients of the value function are clipped."""
-    num_value_epochs: int = 10
-    """Passes of value regression over each rollout."""
-    num_value_minibatches: int = 4
-    """Minibatches per pass; divides num_envs * num_steps."""
+def options_of(function: Callable) -> list[Option]:
+    """The parameters of a function that are options."""
+    hints = get_type_hints(inspect.unwrap(function), include_extras=True)
+    help_texts = argument_help(function)
+    found = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        plain = _plain(hints.get(name, Any))
+        if plain is not None and parameter.default is not inspect.Parameter.empty:
+            text = help_texts.get(name, "")
+            found.append(Option(name, hints[name], plain, parameter.default, text))
+    return found
 
 
-@dataclass(frozen=True)
-class ReinforceOptions:
-    baseline: Literal["none", "mean", "value"] = "value"
-    """Subtracted from returns: nothing, their mean over the rollout, or a fitted value function."""
-    reward_to_go: bool = True
-    """Weigh a step by what came after it, not by the return of the whole episode."""
-    discounted_gradient: bool = False
-    """Weigh step t of an episode by discount^t, which makes it the gradient of the discounted return."""
-    first_episodes_only: bool = False
-    """Count the first episode of each environment only, which does not favour short ones."""
-    normalize_advantages: bool = True
-    """Normalise what steps are weighed by over each rollout."""
-    learning_rate: float = 2e-3
-    """Initial step size of Adam, for the policy."""
-    value_learning_rate: float = 2e-3
-    """Initial step size of Adam, for the value function."""
-    anneal_learning_rate: bool = True
-    """Let both learning rates fall linearly to 0 over the run."""
-    max_grad_norm: float = 0.5
-    """Global norm to which gradients are clipped."""
-    num_value_epochs: int = 4
-    """Passes of value regression over each rollout."""
-    num_value_minibatches: int = 4
-    """Minibatches per pass; divides num_envs * num_steps."""
+def arguments_of_kind(function: Callable, kind: Any) -> dict[str, Any]:
+    """Parameter -> annotation, of those that may be of a kind."""
+    hints = get_type_hints(inspect.unwrap(function), include_extras=True)
+    parameters = inspect.signature(function).parameters
+    return {
+        name: hint
+        for name, hint in hints.items()
+        if name in parameters and kind in alternatives(hint)
+    }
 
 
-@dataclass(frozen=True)
-class ActorCriticOptions:
-    advantages: Literal["td", "n-step", "lambda", "monte-carlo", "gae"] = "gae"
-    """Estimator of advantages."""
-    value_targets: Literal["td", "n-step", "lambda", "monte-carlo", "gae"] = "gae"
-    """Estimator whose targets the value function is fitted to."""
-    n: int = 5
-    """Rewards in an n-step return."""
-    gae_lambda: float = 0.95
-    """Lambda of generalised advantage estimation and of lambda-returns, in [0, 1]."""
-    normalize_advantages: bool = False
-    """Normalise advantages over each rollout."""
-    learning_rate: float = 7e-4
-    """Initial step size, for the policy."""
-    value_learning_rate: float = 7e-4
-    """Initial step size, for the value function."""
-    anneal_learning_rate: bool = True
-    """Let both learning rates fall linearly to 0 over the run."""
-    max_grad_norm: float = 0.5
-    """Global norm to which gradients are clipped."""
-    num_value_epochs: int = 1
-    """Passes of value regression over each rollout."""
-    num_value_minibatches: int = 1
-    """Minibatches per pass; divides num_envs * num_steps."""
+def optimizer_prefixes(function: Callable) -> dict[str, str]:
+    """Argument that is an optimizer -> the prefix of its options: `value_optimizer` has `value_`."""
+    names = arguments_of_kind(function, optax.GradientTransformation)
+    return {name: name.removesuffix("optimizer") for name in names}
 
 
-@dataclass(frozen=True)
-class OnlineActorCriticOptions:
-    trace_lambda: float = 0.9
-    """Decay of eligibility traces beside the discount, in [0, 1]; 0 for none."""
-    learning_rate: float = 1e-3
-    """Initial step size of Adam, for the policy."""
-    value_learning_rate: float = 1e-3
-    """Initial step size of Adam, for the value function."""
-    anneal_learning_rate: bool = True
-    """Let both learning rates fall linearly to 0 over the run."""
-    max_grad_norm: float = 0.5
-    """Global norm to which gradients are clipped."""
+def chosen_estimators(given: Mapping[str, Any], name: str) -> tuple[str, str] | None:
+    """The estimators of advantages and of value targets that an algorithm is given; None if it takes none."""
+    wanted = arguments_of_kind(ALGORITHMS[name], AdvantageFn)
+    if not wanted:
+        return None
+    default = default_of(ALGORITHMS[name], next(iter(wanted)))
+    default = next((known for known, function in ADVANTAGES.items() if function is default), "gae")
+    chosen = (given.get("advantages", default), given.get("value_targets", default))
+    for flag, value in zip(("advantages", "value_targets"), chosen):
+        check(flag_of(flag), value, Literal[tuple(ADVANTAGES)])
+    return chosen
 
 
-_AT_LEAST_ONE = (
-    "seeds",
-    "total_steps",
-    "evaluations",
-    "eval_episodes",
-    "num_envs",
-    "num_steps",
-    "num_epochs",
-    "num_minibatches",
-    "num_value_epochs",
-    "num_value_minibatches",
-    "n",
-    "cg_steps",
-    "fisher_subsample",
-    "num_backtracks",
-    "hidden_sizes",
-    "memory_size",
-    "memory_window",
-    "sequence_length",
-)
-_POSITIVE = (
-    "learning_rate",
-    "value_learning_rate",
-    "max_grad_norm",
-    "clip_eps",
-    "value_clip_eps",
-    "target_kl",
-    "adaptive_kl",
-    "max_kl",
-)
-_NOT_NEGATIVE = ("seed", "warmup_steps", "value_coef", "entropy_coef", "damping", "kl_coef")
-_FRACTION = ("discount", "gae_lambda", "trace_lambda", "backtrack_ratio")
+@lru_cache
+def _options_type(name: str, estimators: tuple[str, str] | None) -> type[RunOptions]:
+    function = ALGORITHMS[name]
+    made: dict[str, tuple[Any, Any]] = {}
+
+    def add(name: str, type_: Any, default: Any, text: str, limits: Iterable[Any] = ()) -> None:
+        annotation: Any = Annotated[type_, tyro.conf.arg(help=text)]
+        for limit in limits:
+            annotation = Annotated[annotation, limit]
+        made.setdefault(name, (annotation, field(default=default)))
+
+    def add_option(option: Option, name: str, default: Any, note: str = "") -> None:
+        type_ = option.type if default is not None else option.type | None
+        add(name, type_, default, option.help + note, ranges(option.annotation))
+
+    def add_anneal(name: str, default: bool | None = False, note: str = "") -> None:
+        type_ = bool if default is not None else bool | None
+        add(f"anneal_{name}", type_, default, f"Let {name} fall linearly to 0 over the run{note}.")
+
+    if estimators is not None:
+        choice: Any = Literal[tuple(ADVANTAGES)]  # type: ignore[valid-type]
+        add("advantages", choice, estimators[0], "Estimator of advantages.")
+        add("value_targets", choice, estimators[1], "Estimator whose value targets V is fitted to.")
+        for chosen in estimators:
+            for option in options_of(ADVANTAGES[chosen]):
+                add_option(option, option_name(option.name), option.default)
+    for option in options_of(function):
+        if option.name == "mean_baseline":
+            text = "Subtracted from returns: nothing, their mean, or a fitted value function."
+            add("baseline", Literal[tuple(BASELINES)], "value", text)
+        else:
+            add_option(option, option.name, option.default)
+            if option.may_be_annealed:
+                add_anneal(option.name)
+    for number, prefix in enumerate(optimizer_prefixes(function).values()):
+        for option in options_of(pg.adam):
+            name = prefix + option.name
+            if option.name == "decay_steps":
+                continue  # the length of the run
+            if option.name == "learning_rate" or number == 0:
+                add_option(option, name, option.default)
+            else:
+                add_option(option, name, None, " That of the first optimizer if not given.")
+        note = ", as learning_rate does if not given" if number else ""
+        add_anneal(f"{prefix}learning_rate", None if number else False, note)
+    columns = [(name, *both) for name, both in made.items() if not hasattr(RunOptions, name)]
+    return make_dataclass(f"{name}_options", columns, bases=(RunOptions,), frozen=True)
 
 
-def check(options: Any) -> None:
+def options_type(name: str, given: Mapping[str, Any]) -> type[RunOptions]:
+    """The dataclass of all options of a run: those of `RunOptions` and those of an algorithm.
+
+    Args:
+      name: of the algorithm.
+      given: options that are known already; the choice of estimators decides which others there are.
+
+    Raises:
+      ValueError: there is no such estimator.
+    """
+    return _options_type(name, chosen_estimators(given, name))
+
+
+def option_name(parameter: str) -> str:
+    return _OPTION_NAMES.get(parameter, parameter)
+
+
+def known_name(name: str, names: Iterable[str]) -> str:
+    """`value_X` for X where only that is an option: an algorithm with one optimizer needs no prefix."""
+    prefix = "anneal_" if name.startswith("anneal_") else ""
+    longer = f"{prefix}value_{name.removeprefix(prefix)}"
+    names = set(names)
+    return longer if name not in names and longer in names else name
+
+
+def flag_of(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def fill(name: str, row: Mapping[str, Any]) -> RunOptions:
+    """Options of a run of an algorithm with the values of a row that belong to it; lists become tuples."""
+    type_: Any = options_type(name, row)
+    names = {x.name for x in fields(type_)}
+    known = {known_name(key, names): value for key, value in row.items()}
+    return type_(
+        **{k: tuple(v) if isinstance(v, list) else v for k, v in known.items() if k in names}
+    )
+
+
+def check_options(options: RunOptions) -> None:
     """Raise ValueError, one sentence, where an option has a value that makes no sense."""
-    rules = [
-        (_AT_LEAST_ONE, lambda x: x >= 1, "at least 1"),
-        (_POSITIVE, lambda x: 0 < x < math.inf, "greater than 0 and finite"),
-        (_NOT_NEGATIVE, lambda x: 0 <= x < math.inf, "at least 0 and finite"),
-        (_FRACTION, lambda x: 0 <= x <= 1, "between 0 and 1"),
-        (("seed",), lambda x: x < 2**31 - options.seeds, "less than 2^31 with all that follow"),
-    ]
-    for names, holds, what in rules:
-        for name in names:
-            value = getattr(options, name, None)
-            for x in value if isinstance(value, tuple) else (value,):
-                if x is not None and not holds(x):  # NaN fails as well
-                    raise ValueError(f"--{name.replace('_', '-')} must be {what}, not {x}.")
+    hints = get_type_hints(type(options), include_extras=True)
+    for x in fields(options):
+        check(flag_of(x.name), getattr(options, x.name), hints[x.name])
+    if options.seed >= 2**31 - options.seeds:
+        raise ValueError(f"--seed must be less than 2^31 with all that follow, not {options.seed}.")
+
+
+def _plain(annotation: Any) -> Any:
+    """What a command line makes of a parameter: int, bool, float or a Literal, or None: it is no option."""
+    kinds = alternatives(annotation)
+    optional = types.NoneType in kinds
+    literals = [kind for kind in kinds if get_origin(kind) is Literal]
+    for kind, plain in ((bool, bool), (int, int), (jax.Array, float), (float, float)):
+        if kind in kinds and (float in kinds or plain is not float):
+            return plain | None if optional else plain
+    if literals:
+        return literals[0] | None if optional else literals[0]
+    return None

@@ -30,18 +30,18 @@ import itertools
 import json
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 
 import purejaxpg as pg
+from experiments.common.algorithms import ALGORITHMS
 from experiments.common.command_line import environment_id, parse_options
 from experiments.common.defaults import defaults
-from experiments.common.options import RunOptions, check
-from experiments.common.recipes import ALGORITHMS
+from experiments.common.options import check_options, known_name
 from experiments.common.runs import Run, make_run
 from purejaxpg.training.search_space import Table
 
@@ -115,30 +115,31 @@ def read_plan(path: Path, own: Any, arguments: list[str]) -> tuple[Plan, Any]:
     name = content.get("algorithm")
     if name not in ALGORITHMS:
         raise ValueError(f"{path} needs an algorithm ({', '.join(ALGORITHMS)}): {name!r}.")
-    table = _table(content, _real_options(name))
     static = content.get("static", {})
     if not isinstance(static, Mapping):
         raise ValueError(f"[static] of {path} must be a table of options.")
     for option, values in static.items():
         if not isinstance(values, list) or not values:
             raise ValueError(f"[static] needs a list of values for {option}, not {values!r}.")
-        if option in table or option in _NOT_STATIC:
-            raise ValueError(f"{option} cannot be in [static].")
     groups: list[Group] = []
     for values in itertools.product(*static.values()):
         row = dict(zip(static, values))
-        options = _parse(name, {**content.get("options", {}), **row}, own, arguments)
-        run = make_run(name, options.run, options.algorithm)
+        options, own = _parse(name, {**content.get("options", {}), **row}, own, arguments)
+        table = _table(content, options)
+        if refused := [option for option in static if option in table or option in _NOT_STATIC]:
+            raise ValueError(f"{', '.join(refused)} cannot be in [static].")
+        run = make_run(name, options)
         first = groups[-1].first + len(groups[-1].configurations) if groups else 0
         groups.append(Group(run, row, table, first))
         for configuration in groups[-1].configurations:
-            for part in run.options_with({option: configuration[option] for option in table}):
-                check(part)
-    return Plan(name, groups), options.own
+            check_options(replace(options, **{option: configuration[option] for option in table}))
+    return Plan(name, groups), own
 
 
-def _parse(name: str, options: Mapping[str, Any], own: Any, arguments: list[str]) -> Any:
-    """Options as train.py's command line reads them."""
+def _parse(
+    name: str, options: Mapping[str, Any], own: Any, arguments: list[str]
+) -> tuple[Any, Any]:
+    """The options of a run as train.py's command line reads them, and the program's own."""
     words = [name]
     for option, value in options.items():
         flag = option.replace("_", "-")
@@ -155,14 +156,15 @@ def _parse(name: str, options: Mapping[str, Any], own: Any, arguments: list[str]
     return parse_options(words, row, own, program="sweep.py", description=str(__doc__))
 
 
-def _real_options(name: str) -> set[str]:
-    """The options that may be traced."""
-    every = (*fields(RunOptions), *fields(ALGORITHMS[name][0]))
-    return {field.name for field in every if field.type in (float, float | None)}
+def real_options(options: Any) -> set[str]:
+    """The options, of a type that `options_type` makes, that may be traced."""
+    types = {x.name: (*get_args(x.type), x.type)[0] for x in fields(options)}
+    return {name for name, kind in types.items() if kind in (float, float | None)}
 
 
-def _table(content: Mapping[str, Any], real: set[str]) -> Table:
+def _table(content: Mapping[str, Any], options: Any) -> Table:
     """The configurations that `grid`, `random` and `list` make together."""
+    real = real_options(options)
     tables = []
     try:
         if "grid" in content:
@@ -180,12 +182,13 @@ def _table(content: Mapping[str, Any], real: set[str]) -> Table:
 
 
 def _checked(options: Mapping[str, Any], real: set[str]) -> dict[str, Any]:
+    options = {known_name(name, real): value for name, value in options.items()}
     if wrong := sorted(set(options) - real):
         raise ValueError(
             f"{', '.join(wrong)} cannot be traced: [grid], [random] and [[list]] take "
             f"{', '.join(sorted(real))}; others may be in [static]."
         )
-    return dict(options)
+    return options
 
 
 def _distribution(given: Mapping[str, list[float]]) -> Any:

@@ -1,7 +1,8 @@
 """From options to environments and algorithms."""
 
 import ast
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -10,18 +11,22 @@ import flax.linen as nn
 import optax
 
 import purejaxpg as pg
+from experiments.common.algorithms import ADVANTAGES, ALGORITHMS, BASELINES
 from experiments.common.options import (
-    ActorCriticOptions,
-    OnlineActorCriticOptions,
-    PPOOptions,
-    ReinforceOptions,
+    Option,
     RunOptions,
-    TRPOOptions,
+    arguments_of_kind,
+    chosen_estimators,
+    optimizer_prefixes,
+    option_name,
+    options_of,
 )
+from purejaxpg.arguments import StepsPerUpdate
 from purejaxpg.environments.adapters.brax import make_brax
 from purejaxpg.environments.adapters.craftax import make_craftax
 from purejaxpg.environments.adapters.jumanji import make_jumanji
 from purejaxpg.environments.adapters.pgx import make_pgx
+from purejaxpg.functional.advantages import AdvantageFn
 from purejaxpg.types import Algorithm, Build, Env, PyTree, Space
 
 ACTIVATIONS: dict[str, Callable] = {"tanh": nn.tanh, "relu": nn.relu}
@@ -69,22 +74,82 @@ def _adapter(library: str) -> Callable[..., tuple[Env, PyTree]]:
     return ADAPTERS[library]
 
 
-def build_algorithm(
-    name: str, options: Any, run: RunOptions, env: Env, env_params: PyTree
-) -> Algorithm:
-    """An algorithm with the normalisations that the options of the run ask for."""
+def build_algorithm(name: str, options: RunOptions, env: Env, env_params: PyTree) -> Algorithm:
+    """An algorithm with the normalisations that its options ask for."""
     action_space = env.action_space(env_params)
 
     def plain(env: Env) -> Algorithm:
-        return ALGORITHMS[name][1](options, run, env, action_space)
+        return ALGORITHMS[name](env=env, **arguments(name, options, action_space))
 
     build: Build = plain
-    warmup_steps = run.warmup_steps
-    if run.normalize_rewards:
-        build = pg.normalize_rewards(build, discount=run.discount, warmup_steps=warmup_steps)
-    if run.normalize_observations:
+    warmup_steps = options.warmup_steps
+    if options.normalize_rewards:
+        if not hasattr(options, "discount"):
+            raise ValueError(f"--normalize-rewards needs a discount, which {name} has not.")
+        build = pg.normalize_rewards(build, discount=options.discount, warmup_steps=warmup_steps)
+    if options.normalize_observations:
         build = pg.normalize_observations(build, warmup_steps=warmup_steps)
     return build(env)
+
+
+def arguments(name: str, options: RunOptions, action_space: Space) -> dict[str, Any]:
+    """What an algorithm's function is called with, but for the environment."""
+    function, given = ALGORITHMS[name], vars(options)
+    policy, value = networks(options, action_space)
+    made: dict[str, Any] = {"policy": policy, "value": value}
+    estimators = chosen_estimators(given, name)
+    brought: set[str] = set()
+    if estimators is not None:
+        used = [ADVANTAGES[chosen] for chosen in dict.fromkeys(estimators)]
+        brought = {option_name(x.name) for estimator in used for x in options_of(estimator)}
+        filled = [partial(x, **_values(options_of(x), given)) for x in used]
+        (parameter,) = arguments_of_kind(function, AdvantageFn)
+        made[parameter] = filled[0] if len(filled) == 1 else pg.with_target_of(*filled)
+    for option in options_of(function):
+        if option.name == "mean_baseline":
+            network, made["mean_baseline"] = BASELINES[given["baseline"]]
+            made["value"] = network(value)
+        elif option.name not in brought:
+            made[option.name] = _annealed(option.name, given, options.num_updates)
+    for parameter, prefix in optimizer_prefixes(function).items():
+        made[parameter] = _adam(function, parameter, prefix, options)
+    return made
+
+
+def _values(wanted: list[Option], given: Mapping[str, Any]) -> dict[str, Any]:
+    return {option.name: given[option_name(option.name)] for option in wanted}
+
+
+def _annealed(name: str, given: Mapping[str, Any], steps: int) -> Any:
+    """An option's value, or its linear decay to 0 over so many steps if it is to be annealed."""
+    value = given[name]
+    return (
+        pg.linear_decay(value, steps)
+        if given.get(f"anneal_{name}") and value is not None
+        else value
+    )
+
+
+def _adam(
+    function: Callable, parameter: str, prefix: str, options: RunOptions
+) -> optax.GradientTransformation:
+    """The optimizer of an argument; what a second one is not given is as of the first."""
+    given = vars(options)
+
+    def value_of(own_name: str, name: str) -> Any:
+        own = given[own_name]
+        return given[name] if own is None else own
+
+    annotation = arguments_of_kind(function, optax.GradientTransformation)[parameter]
+    stated = [x for x in getattr(annotation, "__metadata__", ()) if isinstance(x, StepsPerUpdate)]
+    per_update = math.prod(given[factor] for counts in stated for factor in counts.factors)
+    anneal = value_of(f"anneal_{prefix}learning_rate", "anneal_learning_rate")
+    return pg.adam(
+        given[f"{prefix}learning_rate"],
+        max_grad_norm=value_of(f"{prefix}max_grad_norm", "max_grad_norm"),
+        eps=value_of(f"{prefix}eps", "eps"),
+        decay_steps=options.num_updates * per_update if anneal else None,
+    )
 
 
 def build_gymnax_env(options: RunOptions) -> Any:
@@ -95,153 +160,12 @@ def build_gymnax_env(options: RunOptions) -> Any:
     return gymnax.make(options.env, **kwargs)[0]
 
 
-def build_ppo(options: PPOOptions, run: RunOptions, env: Env, action_space: Space) -> Algorithm:
-    clip_eps = options.clip_eps
-    return pg.ppo(
-        env,
-        *networks(run, action_space),
-        _adam(options, run, options.learning_rate, options.num_epochs * options.num_minibatches),
-        **_common(run),
-        num_epochs=options.num_epochs,
-        num_minibatches=options.num_minibatches,
-        sequence_length=options.sequence_length,
-        discount=run.discount,
-        gae_lambda=options.gae_lambda,
-        clip_eps=pg.linear_decay(clip_eps, run.num_updates)
-        if options.anneal_clip_eps
-        else clip_eps,
-        value_coef=options.value_coef,
-        value_clip_eps=options.value_clip_eps,
-        normalize_advantages=options.normalize_advantages,
-        kl_coef=options.kl_coef,
-        adaptive_kl=options.adaptive_kl,
-        target_kl=options.target_kl,
-    )
-
-
-def build_trpo(options: TRPOOptions, run: RunOptions, env: Env, action_space: Space) -> Algorithm:
-    value_steps = options.num_value_epochs * options.num_value_minibatches
-    return pg.trpo(
-        env,
-        *networks(run, action_space),
-        _adam(options, run, options.value_learning_rate, value_steps),
-        **_common(run),
-        discount=run.discount,
-        gae_lambda=options.gae_lambda,
-        max_kl=options.max_kl,
-        damping=options.damping,
-        cg_steps=options.cg_steps,
-        fisher_subsample=options.fisher_subsample,
-        natural=options.natural,
-        line_search=options.line_search,
-        num_backtracks=options.num_backtracks,
-        backtrack_ratio=options.backtrack_ratio,
-        num_value_epochs=options.num_value_epochs,
-        num_value_minibatches=options.num_value_minibatches,
-        normalize_advantages=options.normalize_advantages,
-    )
-
-
-def build_reinforce(
-    options: ReinforceOptions, run: RunOptions, env: Env, action_space: Space
-) -> Algorithm:
-    policy, value = networks(run, action_space)
-    return pg.reinforce(
-        env,
-        policy,
-        value if options.baseline == "value" else pg.zero_value_network(),
-        *_two_adams(options, run),
-        **_common(run),
-        discount=run.discount,
-        reward_to_go=options.reward_to_go,
-        discounted_gradient=options.discounted_gradient,
-        first_episodes_only=options.first_episodes_only,
-        mean_baseline=options.baseline == "mean",
-        normalize_advantages=options.normalize_advantages,
-        num_value_epochs=options.num_value_epochs,
-        num_value_minibatches=options.num_value_minibatches,
-    )
-
-
-def build_actor_critic(
-    options: ActorCriticOptions, run: RunOptions, env: Env, action_space: Space
-) -> Algorithm:
-    discount, lambda_ = run.discount, options.gae_lambda
-    estimators: dict[str, pg.AdvantageFn] = {
-        "td": partial(pg.td_advantage, discount=discount),
-        "n-step": partial(pg.n_step_advantage, discount=discount, n=options.n),
-        "lambda": partial(pg.lambda_advantage, discount=discount, lambda_=lambda_),
-        "monte-carlo": partial(pg.monte_carlo_advantage, discount=discount),
-        "gae": partial(pg.gae_advantage, discount=discount, gae_lambda=lambda_),
-    }
-    return pg.actor_critic(
-        env,
-        *networks(run, action_space),
-        *_two_adams(options, run),
-        **_common(run),
-        advantage_fn=pg.with_target_of(
-            estimators[options.advantages], estimators[options.value_targets]
-        ),
-        normalize_advantages=options.normalize_advantages,
-        num_value_epochs=options.num_value_epochs,
-        num_value_minibatches=options.num_value_minibatches,
-    )
-
-
-def build_online_actor_critic(
-    options: OnlineActorCriticOptions, run: RunOptions, env: Env, action_space: Space
-) -> Algorithm:
-    return pg.online_actor_critic(
-        env,
-        *networks(run, action_space),
-        _adam(options, run, options.learning_rate, run.num_steps),
-        _adam(options, run, options.value_learning_rate, run.num_steps),
-        **_common(run),
-        discount=run.discount,
-        trace_lambda=options.trace_lambda,
-    )
-
-
-ALGORITHMS: dict[str, tuple[type, Callable[..., Algorithm]]] = {
-    "ppo": (PPOOptions, build_ppo),
-    "trpo": (TRPOOptions, build_trpo),
-    "reinforce": (ReinforceOptions, build_reinforce),
-    "actor_critic": (ActorCriticOptions, build_actor_critic),
-    "online_actor_critic": (OnlineActorCriticOptions, build_online_actor_critic),
-}
-"""Name -> its options and what builds it."""
-
-
-def _common(run: RunOptions) -> dict[str, Any]:
-    """What every algorithm has."""
-    return {"num_envs": run.num_envs, "num_steps": run.num_steps, "entropy_coef": run.entropy_coef}
-
-
 def networks(run: RunOptions, action_space: Space) -> tuple[pg.Network, pg.Network]:
     """Policy and value network of a run."""
     cell = CELLS[run.memory](run)
     return (
         pg.policy_network(action_space, _torso(run), cell),
         pg.value_network(_torso(run), cell),
-    )
-
-
-def _adam(
-    options: Any, run: RunOptions, learning_rate: float, steps_per_update: int
-) -> optax.GradientTransformation:
-    return pg.adam(
-        learning_rate,
-        max_grad_norm=options.max_grad_norm,
-        decay_steps=run.num_updates * steps_per_update if options.anneal_learning_rate else None,
-    )
-
-
-def _two_adams(options: Any, run: RunOptions) -> tuple[optax.GradientTransformation, ...]:
-    """Of a policy that makes one step per update, and of a value function that makes more."""
-    value_steps = options.num_value_epochs * options.num_value_minibatches
-    return (
-        _adam(options, run, options.learning_rate, 1),
-        _adam(options, run, options.value_learning_rate, value_steps),
     )
 
 

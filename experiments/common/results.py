@@ -18,15 +18,15 @@ from purejaxpg.training import checkpoint
 from purejaxpg.types import PyTree
 
 Arrays = dict[str, np.ndarray]
+PROGRAMS = {"run": "train.py", "sweep": "sweep.py", "policy": "evaluate.py"}
+"""Kind of a folder of results, as its config.json says -> the program that makes it."""
 
 
-def claim(
-    folder: Path, *, overwrite: bool, program: str = "train.py", mark: str = "chunks"
-) -> None:
+def claim(folder: Path, *, overwrite: bool, kind: str) -> None:
     """Make a new folder of results; one that exists is refused, or emptied when told to.
 
     Args:
-      mark: what only this program's config.json has.
+      kind: of the results, see `PROGRAMS`; only such a folder is emptied.
 
     Raises:
       FileExistsError: it exists and is not to be overwritten, or holds anything but results.
@@ -36,8 +36,10 @@ def claim(
             raise FileExistsError(
                 f"{folder} exists: choose another --name, go on with --resume, or --overwrite it."
             )
-        if not (folder / "config.json").is_file() or mark not in read_config(folder):
-            raise FileExistsError(f"{folder} holds no results of {program}; it is left alone.")
+        if not (folder / "config.json").is_file() or read_config(folder)["kind"] != kind:
+            raise FileExistsError(
+                f"{folder} holds no results of {PROGRAMS[kind]}; it is left alone."
+            )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -61,7 +63,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """What config.json says: the options of a run under `config`, and more.
+    """What config.json says: what the folder is under `kind`, the options of a run under `config`, and more.
 
     Raises:
       FileNotFoundError, ValueError: there is none, or none of these programs wrote it.
@@ -69,6 +71,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     content = read_json(folder / "config.json")
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
         raise ValueError(f"{folder / 'config.json'} is no configuration of these programs.")
+    if "kind" not in content:  # written before there were kinds
+        marks = {"policy_of_seed": "policy", "chunk_sizes": "sweep"}
+        content["kind"] = next((kind for mark, kind in marks.items() if mark in content), "run")
     return content
 
 

@@ -2,14 +2,16 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 
-from experiments.common.options import RunOptions, check
-from experiments.common.recipes import ALGORITHMS, build_algorithm, build_env
+from experiments.common.algorithms import ALGORITHMS
+from experiments.common.options import RunOptions, check_options, fill
+from experiments.common.recipes import build_algorithm, build_env
 from purejaxpg.training.train import begin_training, train
 from purejaxpg.types import Algorithm, Env, PyTree
 
@@ -22,8 +24,8 @@ class Run:
     """A checked run, ready to go."""
 
     name: str
-    options: RunOptions
-    algorithm_options: Any
+    options: Any
+    """Of the type that `options_type` makes for the algorithm: `RunOptions`, and the algorithm's own."""
     env: Env
     env_params: PyTree
     algorithm: Algorithm
@@ -34,21 +36,13 @@ class Run:
 
     def config(self) -> dict[str, Any]:
         """What determines the result, as plain JSON."""
-        options = dataclasses.asdict(self.options) | dataclasses.asdict(self.algorithm_options)
+        options = dataclasses.asdict(self.options)
         return json.loads(json.dumps({"algorithm": self.name, **options}))
 
-    def options_with(self, values: dict[str, Any]) -> tuple[RunOptions, Any]:
-        """Options of the run and of the algorithm with other values of some."""
-        parts = (self.options, self.algorithm_options)
-        return tuple(  # type: ignore[return-value]
-            dataclasses.replace(part, **{k: v for k, v in values.items() if hasattr(part, k)})
-            for part in parts
-        )
-
-    def algorithm_with(self, values: dict[str, Any]) -> Algorithm:
+    def algorithm_with(self, values: Mapping[str, Any]) -> Algorithm:
         """The algorithm with other values of real-valued options, which may be traced."""
-        options, algorithm_options = self.options_with(values)
-        return build_algorithm(self.name, algorithm_options, options, self.env, self.env_params)
+        options = dataclasses.replace(self.options, **values)
+        return build_algorithm(self.name, options, self.env, self.env_params)
 
     def initial_state(self, key: jax.Array) -> PyTree:
         """The state in which the seed with this key begins."""
@@ -73,22 +67,21 @@ class Run:
         return [length] * whole + ([rest] if rest else [])
 
 
-def make_run(name: str, options: RunOptions, algorithm_options: Any) -> Run:
+def make_run(name: str, options: RunOptions) -> Run:
     """Check options, and build what they describe. Nothing compiles yet.
 
     Raises:
       ValueError, TypeError, ConnectionError: one sentence that says what makes no sense.
     """
-    check(options)
-    check(algorithm_options)
+    check_options(options)
     if options.num_updates < 1:
         raise ValueError(
             f"--total-steps must be at least {options.steps_per_update}, the steps of one "
             f"update, not {options.total_steps}."
         )
     env, env_params = build_env(options)
-    algorithm = build_algorithm(name, algorithm_options, options, env, env_params)
-    run = Run(name, options, algorithm_options, env, env_params, algorithm)
+    algorithm = build_algorithm(name, options, env, env_params)
+    run = Run(name, options, env, env_params, algorithm)
 
     def one_update(key):
         return train(key, algorithm, env_params, num_updates=1)
@@ -97,18 +90,9 @@ def make_run(name: str, options: RunOptions, algorithm_options: Any) -> Run:
     return run
 
 
-def run_from_config(config: dict[str, Any]) -> Run:
+def run_from_config(config: Mapping[str, Any]) -> Run:
     """The run that a stored configuration (`Run.config`) describes."""
     name = config.get("algorithm")
     if name not in ALGORITHMS:
         raise ValueError(f"Unknown algorithm {name!r} in a configuration.")
-    options_type, _ = ALGORITHMS[name]
-    return make_run(name, fill(RunOptions, config), fill(options_type, config))
-
-
-def fill(options_type: type, row: dict[str, Any]) -> Any:
-    """Options with the values of a row that belong to them; JSON's lists become tuples."""
-    names = {field.name for field in dataclasses.fields(options_type)}
-    return options_type(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in row.items() if k in names}
-    )
+    return make_run(name, fill(name, config))

@@ -3,7 +3,7 @@
     python experiments/studies/compare_sb3.py --output results/trpo-against-sb3-contrib.json
 
 The other side needs `pip install sb3-contrib`. A side that the file does not hold yet is added to it, so that
-each may run in an environment of its own. Compilation, and sb3-contrib's first update, are not timed.
+each may run in an environment of its options. Compilation, and sb3-contrib's first update, are not timed.
 """
 
 import dataclasses
@@ -21,9 +21,9 @@ import numpy as np
 import tyro
 
 from experiments.common import runtime
-from experiments.common.options import RunOptions, TRPOOptions
+from experiments.common.options import fill
 from experiments.common.results import read_json, write_json
-from experiments.common.runs import Run, fill, make_run
+from experiments.common.runs import Run, make_run
 from purejaxpg.reporting.statistics import iqm
 from purejaxpg.training.evaluate import evaluate
 from purejaxpg.training.sweep import distribute
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
         if "sb3-contrib" in options.sides and importlib.util.find_spec("sb3_contrib") is None:
             raise ValueError("sb3-contrib is not installed: pip install sb3-contrib.")
         rows = [{**dataclasses.asdict(options), "env": env, **ROWS[env]} for env in options.envs]
-        runs = [make_run("trpo", fill(RunOptions, row), fill(TRPOOptions, row)) for row in rows]
+        runs = [make_run("trpo", fill("trpo", row)) for row in rows]
         results = read_json(options.output) if options.output.exists() else {}
         if any(set(options.sides) & set(results.get(env, {})) for env in options.envs):
             raise ValueError(f"{options.output} holds such results: choose another --output.")
@@ -127,16 +127,16 @@ def theirs(run: Run) -> dict[str, Any]:
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.evaluation import evaluate_policy
 
-    options, own = run.options, run.algorithm_options
+    options = run.options
     steps = run.num_updates * options.steps_per_update
 
     def begin(seed: int) -> Any:
         return TRPO(
             "MlpPolicy", make_vec_env(options.env, options.num_envs, seed=seed), seed=seed, device="cpu",
-            n_steps=options.num_steps, batch_size=options.steps_per_update // own.num_value_minibatches,
-            learning_rate=own.value_learning_rate, n_critic_updates=own.num_value_epochs,
-            gamma=options.discount, gae_lambda=own.gae_lambda, target_kl=own.max_kl,
-            cg_max_steps=own.cg_steps, cg_damping=own.damping,
+            n_steps=options.num_steps, batch_size=options.steps_per_update // options.num_value_minibatches,
+            learning_rate=options.value_learning_rate, n_critic_updates=options.num_value_epochs,
+            gamma=options.discount, gae_lambda=options.gae_lambda, target_kl=options.max_kl,
+            cg_max_steps=options.cg_steps, cg_damping=options.damping,
         )  # fmt: skip
 
     begin(0).learn(1)  # the first update of a process takes many times as long

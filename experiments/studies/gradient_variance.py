@@ -187,7 +187,8 @@ def measure(options: Options) -> dict[str, Any]:
 
         def loss(logits, obs, action, weight, advantage):
             seen = jax.nn.one_hot(obs, len(logits))[:, None]
-            log_prob = policy.apply(logits, (), seen, None)[0].log_prob(action[:, None])[:, 0]
+            start = jnp.zeros(seen.shape[:2], bool)  # a table has no memory to reset
+            log_prob = policy.apply(logits, (), seen, start)[0].log_prob(action[:, None])[:, 0]
             return jnp.sum(weight * pg.policy_gradient_loss(log_prob, advantage))
 
         one = jax.vmap(jax.grad(loss), in_axes=(None, 1, 1, 1, 1))

@@ -29,6 +29,7 @@ import purejaxpg as pg
 from experiments.common import runtime
 from experiments.common.results import read_json, write_json
 from experiments.common.study import new_folder, panels, write
+from purejaxpg.functional.policy_losses import surrogate_policy_loss
 from purejaxpg.reporting.statistics import bootstrap_interval, iqm, mean, replace_diverged
 
 SIZES = {"num_envs": 8, "num_steps": 256}
@@ -168,19 +169,20 @@ def builders(
         **common,
     }
     ppo = partial(
-        pg.ppo, *networks, pg.adam(3e-4), num_epochs=EPOCHS, num_minibatches=MINIBATCHES, **common
-    )
+        pg.ppo, *networks, pg.adam(3e-4), num_epochs=EPOCHS, num_minibatches=MINIBATCHES,
+        entropy_coef=0.0, **common,
+    )  # fmt: skip
     trpo = partial(pg.trpo, *networks, pg.adam(1e-3), **value_fit)
     return {
         RANDOM: lambda _: ppo(),
-        "no clip or penalty": lambda _: ppo(policy_loss=pg.surrogate_loss),
+        "no clip or penalty": lambda _: ppo(policy_loss=surrogate_policy_loss),
         "clip": lambda eps: ppo(clip_eps=eps),
         "adaptive KL": lambda target: ppo(kl_coef=1.0, adaptive_kl=target),
         "fixed KL": lambda coef: ppo(kl_coef=coef),
         "TRPO": lambda max_kl: trpo(max_kl=max_kl),
         "natural gradient": lambda max_kl: trpo(max_kl=max_kl, line_search=False),
         "REINFORCE": lambda rate: pg.reinforce(
-            *networks, pg.adam(rate), pg.adam(1e-3), **value_fit
+            *networks, pg.adam(rate), pg.adam(1e-3), normalize_advantages=False, **value_fit
         ),
     }
 

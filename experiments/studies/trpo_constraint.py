@@ -19,9 +19,9 @@ import tyro
 
 from experiments.common import runtime
 from experiments.common.defaults import defaults
-from experiments.common.options import RunOptions, TRPOOptions
+from experiments.common.options import fill
 from experiments.common.recipes import networks
-from experiments.common.runs import Run, fill, make_run
+from experiments.common.runs import Run, make_run
 from experiments.common.study import new_folder, panels, write
 from purejaxpg.reporting.plotting import PALETTE
 from purejaxpg.training.sweep import distribute
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
     for env_id, run in runs.items():
         numbers[env_id] = measure(run)
         print(f"{env_id} done", flush=True)
-    bounds = {env_id: run.algorithm_options.max_kl for env_id, run in runs.items()}
+    bounds = {env_id: run.options.max_kl for env_id, run in runs.items()}
     found = findings(numbers, bounds)
     kept = {env_id: over_seeds(table) for env_id, table in numbers.items()}
     write(options.output, options, {"updates": kept}, draw(numbers, bounds), found)
@@ -65,7 +65,7 @@ def build(options: Options, env_id: str) -> Run:
     row = {**defaults("trpo", env_id), "total_steps": options.total_steps}
     row |= {"seeds": options.seeds, "seed": options.seed}
     row |= {"normalize_observations": False, "normalize_rewards": False}
-    return make_run("trpo", fill(RunOptions, row), fill(TRPOOptions, row))
+    return make_run("trpo", fill("trpo", row))
 
 
 def measure(run: Run) -> dict[str, np.ndarray]:

@@ -24,6 +24,7 @@ import tyro
 import purejaxpg as pg
 from experiments.common import runtime
 from experiments.common.study import new_folder, panels, write
+from purejaxpg.functional.policy_losses import clip_policy_loss, surrogate_policy_loss
 from purejaxpg.reporting.plotting import PALETTE
 from purejaxpg.reporting.statistics import iqm
 from purejaxpg.training.sweep import distribute
@@ -84,11 +85,11 @@ def measure(
     def ppo(rate, policy_loss):
         return pg.ppo(
             env, policy, value, pg.adam(rate), num_epochs=10, num_minibatches=8,
-            policy_loss=policy_loss, **common,
+            entropy_coef=0.0, policy_loss=policy_loss, **common,
         )  # fmt: skip
 
     def clipped(rate, eps):
-        return ppo(rate, partial(pg.ppo_clip_loss, clip_eps=eps))
+        return ppo(rate, partial(clip_policy_loss, clip_eps=eps))
 
     kinds: dict[str, tuple[tuple[float, ...], Callable[[jax.Array], pg.Algorithm]]] = {
         "parameter ball": (KLS, partial(trpo, natural=False, line_search=False)),
@@ -96,7 +97,10 @@ def measure(
         "TRPO": (KLS, trpo),
         "PPO, over its clip": (CLIPS, lambda eps: clipped(1e-3, eps)),
         "PPO, over learning rates": (RATES, lambda rate: clipped(rate, 0.2)),
-        "without a clip, over learning rates": (RATES, lambda rate: ppo(rate, pg.surrogate_loss)),
+        "without a clip, over learning rates": (
+            RATES,
+            lambda rate: ppo(rate, surrogate_policy_loss),
+        ),
     }
 
     def begin(key):
@@ -106,8 +110,8 @@ def measure(
         init_key, step_key, test_key = jax.random.split(key, 3)
         algorithm = build(size)
         if epochs:  # TRPO's networks and environments, and an optimizer that begins
-            begun = algorithm.init(init_key, env_params)
-            state = begun._replace(params=state.params, loop=state.loop, update=state.update)
+            fresh = algorithm.init(init_key, env_params)
+            state = fresh._replace(params=state.params, loop=state.loop, update=state.update)
         new, seen, _ = algorithm.step(step_key, state, env_params)
         old_policy, new_policy = (
             policy.apply(x.params.policy, (), env.observe(seen.obs, env_params), seen.start)[0]

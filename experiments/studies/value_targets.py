@@ -100,7 +100,9 @@ def measure_targets(options: Options) -> dict[int, dict[int, dict[str, float]]]:
         target = pg.td_targets(*rollout(seen, value)[:3], discount=options.discount)
 
         def loss(value):
-            found = value_at.apply(value, (), at.env.observe(seen.obs, None), None)[0]
+            found = value_at.apply(value, (), at.env.observe(seen.obs, at.env_params), seen.start)[
+                0
+            ]
             return jnp.sum(going_on * pg.value_loss(found, target)) / going_on.sum()
 
         return value - jax.grad(loss)(value)

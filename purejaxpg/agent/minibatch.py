@@ -1,6 +1,6 @@
 """Shuffled epochs of minibatches over any update function."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,10 @@ def shuffled_epochs(
     Args:
       key: consumed.
       update: `(carry, minibatch) -> (carry, metrics)`.
+      carry: what the first update is given.
       data: `[L, S, ...]` in every leaf: S sequences of length L. Sequences are shuffled, not cut.
+      num_epochs: passes through the data.
+      num_minibatches: per pass; must divide S.
 
     Returns:
       The last carry and the metrics `[num_epochs * num_minibatches, ...]`.
@@ -34,9 +37,8 @@ def shuffled_epochs(
 
     def one(carry, indices):
         carry, metrics = update(carry, jax.tree.map(lambda x: _take(x, indices), data))
-        return carry, ravel_pytree(metrics)[
-            0
-        ]  # one vector is written per minibatch, not many scalars
+        # One vector is written per minibatch, not many scalars.
+        return carry, ravel_pytree(metrics)[0]
 
     _, like = jax.eval_shape(update, carry, jax.tree.map(lambda x: _take(x, batches[0]), data))
     _, unravel = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like))
@@ -45,7 +47,15 @@ def shuffled_epochs(
 
 
 def sequences(data: PyTree, length: int) -> PyTree:
-    """Cut rollouts `[T, B, ...]` into contiguous sequences `[length, T / length * B, ...]`."""
+    """Cut rollouts into contiguous sequences.
+
+    Args:
+      data: `[T, B, ...]` in every leaf.
+      length: steps of a sequence; must divide T.
+
+    Returns:
+      `[length, T / length * B, ...]` in every leaf.
+    """
 
     def cut(x: jax.Array) -> jax.Array:
         pieces = x.reshape(-1, length, *x.shape[1:])
@@ -54,21 +64,8 @@ def sequences(data: PyTree, length: int) -> PyTree:
     return jax.tree.map(cut, data)
 
 
-def check_counts(**counts: int) -> None:
-    """Raise ValueError unless each of these arguments is at least 1."""
-    if min(counts.values()) < 1:
-        given = ", ".join(f"{name}={count}" for name, count in counts.items())
-        raise ValueError(f"Must be at least 1: {given}.")
-
-
-def check_divides(number: int, size: int, what: str, *, name: str = "num_minibatches") -> None:
-    """Raise ValueError unless so many minibatches divide `size` things evenly. `name` is the argument's."""
-    if number < 1 or size % number:
-        raise ValueError(f"{name}={number} must be at least 1 and divide {what} = {size} evenly.")
-
-
-def cut_length(
-    networks: Sequence[Network],
+def choose_sequence_length(
+    networks: Iterable[Network],
     num_envs: int,
     num_steps: int,
     num_minibatches: int,
@@ -78,19 +75,26 @@ def cut_length(
 ) -> int:
     """Steps of the sequences that minibatches of rollouts are made of.
 
-    If not given: 1 for networks without memory, otherwise all steps of a rollout.
-
     Args:
+      networks: those that are trained on the minibatches.
+      num_envs: environments in parallel.
+      num_steps: steps of each environment per rollout.
+      num_minibatches: minibatches that the sequences are shuffled into.
+      sequence_length: what the caller asks for. If None: 1 for networks without memory, otherwise all steps of
+        a rollout.
       name: that the caller knows `num_minibatches` by.
+
+    Returns:
+      The length.
 
     Raises:
       ValueError: sequences do not divide rollouts, or minibatches the sequences, evenly.
     """
     remember = jax.tree.leaves([network.initial_memory(1) for network in networks])
     length = (num_steps if remember else 1) if sequence_length is None else sequence_length
-    check_divides(length, num_steps, "num_steps", name="sequence_length")
+    _check_divides("sequence_length", length, "num_steps", num_steps)
     what = "num_envs * num_steps" + (f" / {length}" if length > 1 else "")
-    check_divides(num_minibatches, num_envs * num_steps // length, what, name=name)
+    _check_divides(name, num_minibatches, what, num_envs * num_steps // length)
     return length
 
 
@@ -101,6 +105,13 @@ def permutation(key: jax.Array, size: int) -> jax.Array:
     random bits keep their order, so it is not exactly uniform; a partition into minibatches is touched
     only where a tie straddles a boundary, and at least 16 bits are random (beyond 65,536 things
     `jax.random.permutation`, which sorts key-value pairs twice, does the work).
+
+    Args:
+      key: consumed.
+      size: how many there are.
+
+    Returns:
+      `[size]` int32.
     """
     index_bits = max(size - 1, 1).bit_length()
     if index_bits > 16:
@@ -112,3 +123,8 @@ def permutation(key: jax.Array, size: int) -> jax.Array:
 
 def _take(x: jax.Array, indices: jax.Array) -> jax.Array:
     return x.at[:, indices].get(mode="promise_in_bounds", unique_indices=True)
+
+
+def _check_divides(name: str, number: int, what: str, size: int) -> None:
+    if number < 1 or size % number:
+        raise ValueError(f"{name}={number} must be at least 1 and divide {what} = {size} evenly.")

@@ -10,7 +10,14 @@ from purejaxpg.types import Env, PyTree, Transition
 
 
 class Loop(NamedTuple):
-    """Where a batch of environments stands between two rollouts; `[num_envs, ...]` in every leaf."""
+    """Where a batch of environments stands between two rollouts; `[num_envs, ...]` in every leaf.
+
+    Attributes:
+      env_state: of the environments.
+      obs: raw observations to act on next.
+      start: boolean, true where `obs` begins an episode.
+      memory: of what acts.
+    """
 
     env_state: PyTree
     obs: jax.Array
@@ -19,7 +26,13 @@ class Loop(NamedTuple):
 
 
 class Episodes(NamedTuple):
-    """Whole episodes, `[num_episodes]` each. `completed` is false where `max_steps` ran out first."""
+    """Whole episodes.
+
+    Attributes:
+      returns: `[num_episodes]`, undiscounted sums of rewards.
+      lengths: `[num_episodes]` int32, steps.
+      completed: `[num_episodes]` boolean, false where `max_steps` ran out before the episode ended.
+    """
 
     returns: jax.Array
     lengths: jax.Array
@@ -27,7 +40,24 @@ class Episodes(NamedTuple):
 
 
 def begin(key: jax.Array, env: Env, env_params: PyTree, memory: PyTree, *, num_envs: int) -> Loop:
-    """Reset `num_envs` environments. The key is consumed."""
+    """Reset environments: what makes the `loop` of `unroll`.
+
+    Args:
+      key: consumed.
+      env: the environment.
+      env_params: its parameters.
+      memory: `[num_envs, ...]` of what will act, `()` for none.
+      num_envs: environments in parallel.
+
+    Returns:
+      A `Loop` in which every environment begins an episode.
+
+    Example:
+      >>> import jax, purejaxpg as pg
+      >>> env, env_params = pg.make("CartPole-v1")
+      >>> pg.begin(jax.random.key(0), env, env_params, (), num_envs=3).start.tolist()
+      [True, True, True]
+    """
     obs, env_state = _reset(jax.random.split(key, num_envs), env, env_params)
     return Loop(env_state, obs, jnp.ones(num_envs, bool), memory)
 
@@ -45,11 +75,24 @@ def unroll(
 
     Args:
       key: consumed.
+      env: the environment.
+      env_params: its parameters.
       act: `(key, memory, obs [num_envs, ...], start [num_envs]) -> (action, memory)`.
-      loop: where the last rollout stopped.
+      loop: where the last rollout stopped, or what `begin` gives.
+      num_steps: steps of each environment.
 
     Returns:
       Where this rollout stopped, and its transitions `[num_steps, num_envs, ...]`.
+
+    Example:
+      >>> import jax, purejaxpg as pg
+      >>> env, env_params = pg.make("CartPole-v1")
+      >>> def push_right(key, memory, obs, start):
+      ...     return jax.numpy.ones(len(obs), int), memory
+      >>> loop = pg.begin(jax.random.key(0), env, env_params, (), num_envs=3)
+      >>> loop, transitions = pg.unroll(jax.random.key(1), env, env_params, push_right, loop, num_steps=5)
+      >>> transitions.reward.shape
+      (5, 3)
     """
     num_envs = loop.start.shape[0]
     act_key, step_key, reset_key = jax.random.split(key, 3)
@@ -95,8 +138,15 @@ def first_episodes(
 
     Args:
       key: consumed.
+      env: the environment.
+      env_params: its parameters.
       act: as in `unroll`.
+      memory: `[num_episodes, ...]` of what acts.
+      num_episodes: environments in parallel, one episode each.
       max_steps: stop after so many steps, or never (None), even if some episodes still go on.
+
+    Returns:
+      The episodes.
     """
     reset_key, loop_key = jax.random.split(key)
     loop = begin(reset_key, env, env_params, memory, num_envs=num_episodes)
@@ -128,10 +178,19 @@ def first_episodes(
 
 
 def first_steps(start: jax.Array) -> jax.Array:
-    """For every step of a rollout the row in which its episode began, `[T, B]` int32; 0 if before it.
+    """For every step of a rollout the row in which its episode began; 0 if that was before the rollout.
 
     Args:
       start: `[T, B]`, true where an episode begins.
+
+    Returns:
+      `[T, B]` int32.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.agent.rollout import first_steps
+      >>> first_steps(jnp.array([[False], [True], [False]])).tolist()
+      [[0], [1], [1]]
     """
     row = jnp.arange(start.shape[0], dtype=jnp.int32)[:, None]
     return jax.lax.cummax(jnp.where(start, row, 0), axis=0)

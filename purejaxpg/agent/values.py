@@ -23,6 +23,10 @@ def state_values(
 
     Args:
       value_fn: values `[T', B']` of raw observations `[T', B', ...]`, without memory.
+      transitions: `[T, B, ...]`, as `unroll` gives them.
+
+    Returns:
+      `(value, next_value)`, `[T, B]` each.
     """
     obs, next_obs = transitions.obs, transitions.next_obs
     num_steps, num_envs = transitions.reward.shape
@@ -58,6 +62,7 @@ def recurrent_state_values(
       value_fn: `(memory [B'], obs [T', B', ...], start [T', B']) -> (values [T', B'], memory before each
         step [T', B', ...], memory after all [B'])`.
       memory: before the rollout, `[B, ...]`.
+      transitions: `[T, B, ...]`, as `unroll` gives them.
 
     Returns:
       `(value, next_value)`, `[T, B]` each, the memory before each step and that after all.
@@ -91,14 +96,29 @@ def fit_value(
     Args:
       key: consumed.
       value_fn: `(params, *inputs) -> values`, `[L, N]` where L is `sequence_length`.
+      optimizer: of the value function.
+      params: of the value function.
+      opt_state: of the optimizer.
       inputs: observations, and what else V is a function of, `[T, B, ...]` each.
-      target, weight: `[T, B]`; weights of 1 if None, 0 leaves a sample out.
-      num_minibatches: must divide T / L * B.
+      target: `[T, B]`.
+      weight: `[T, B]`; weights of 1 if None, 0 leaves a sample out.
+      num_epochs: passes over the samples.
+      num_minibatches: per pass; must divide T / L * B.
       sequence_length: L, of contiguous steps that stay together; it divides T.
 
     Returns:
-      New parameters and state of the optimizer, and the mean of L over all minibatches, each as it was
+      New parameters and state of the optimizer, and the loss L averaged over all minibatches, each as it was
       before its step.
+
+    Example:
+      >>> import jax, optax
+      >>> obs, target = jax.numpy.ones((1, 2)), jax.numpy.full((1, 2), 3.0)
+      >>> sgd, zero = optax.sgd(0.5), jax.numpy.zeros(())
+      >>> weight, _, loss = fit_value(
+      ...     jax.random.key(0), lambda w, x: w * x, sgd, zero, sgd.init(zero), (obs,), target,
+      ...     num_epochs=1, num_minibatches=1)
+      >>> float(weight), float(loss)
+      (1.5, 4.5)
     """
     weight = jnp.ones_like(target) if weight is None else weight
 

@@ -1,45 +1,65 @@
 """Batch actor-critic: a policy gradient with any advantage estimator, and value regression."""
 
-from typing import NamedTuple
+from functools import partial
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from purejaxpg.agent.experience import Params, begin_agent, gather_experience, make_act, views
-from purejaxpg.agent.metrics import rollout_metrics
-from purejaxpg.agent.minibatch import check_counts, cut_length
+from purejaxpg.agent.acting import (
+    PolicyValue,
+    begin_agent,
+    both_on_raw_observations,
+    make_act,
+    network_output,
+)
+from purejaxpg.agent.experience import gather_experience
+from purejaxpg.agent.metrics import complete_metrics
+from purejaxpg.agent.minibatch import choose_sequence_length
 from purejaxpg.agent.rollout import Loop
 from purejaxpg.agent.values import fit_value
-from purejaxpg.functional.advantages import AdvantageFn, normalize
+from purejaxpg.arguments import Count, NotNegativeCoefficient, StepsPerUpdate, checked
+from purejaxpg.functional.advantages import AdvantageFn, gae_advantage, normalize
 from purejaxpg.functional.diagnostics import explained_variance, gradient_norm
 from purejaxpg.functional.losses import policy_gradient_loss
 from purejaxpg.functional.schedules import resolve
-from purejaxpg.types import Algorithm, Coefficient, Env, Network, RewardFn
+from purejaxpg.types import Algorithm, Env, Network, RewardFn
 
 
 class ActorCriticState(NamedTuple):
-    """`opt_state` holds the states of the two optimizers."""
+    """State of `actor_critic`.
 
-    params: Params
-    opt_state: Params
+    Attributes:
+      params: of both networks.
+      opt_state: of both optimizers.
+      loop: where the environments stand.
+      update: int32, updates done.
+    """
+
+    params: PolicyValue
+    opt_state: PolicyValue
     loop: Loop
     update: jax.Array
 
 
+@checked
 def actor_critic(
     env: Env,
     policy: Network,
     value: Network,
     optimizer: optax.GradientTransformation,
-    value_optimizer: optax.GradientTransformation,
+    value_optimizer: Annotated[
+        optax.GradientTransformation,
+        StepsPerUpdate(("num_value_epochs", "num_value_minibatches")),
+    ],
     *,
-    advantage_fn: AdvantageFn,
-    num_envs: int = 8,
-    num_steps: int = 16,
-    entropy_coef: Coefficient = 0.0,
-    num_value_epochs: int = 1,
-    num_value_minibatches: int = 1,
+    num_envs: Count = 8,
+    num_steps: Count = 16,
+    advantage_fn: AdvantageFn = gae_advantage,
+    entropy_coef: NotNegativeCoefficient = 0.0,
+    num_value_epochs: Count = 1,
+    num_value_minibatches: Count = 1,
     normalize_advantages: bool = False,
     reward_fn: RewardFn | None = None,
 ) -> Algorithm:
@@ -51,53 +71,78 @@ def actor_critic(
     without common parameters is these two losses, but for the common norm to which it clips gradients.
 
     Args:
-      optimizer, value_optimizer: of the policy and of the value function.
-      advantage_fn: `(reward, value, next_value, terminated, truncated) -> (advantage, value_target)`, any of
-        `purejaxpg.functional.advantages` with its discount filled in.
-      entropy_coef: a Scalar, or a schedule of the update count.
-      num_value_epochs: passes of value regression over each rollout.
-      num_value_minibatches: must divide `num_envs * num_steps`.
-      normalize_advantages: to mean 0 and deviation 1 over the rollout.
-      reward_fn: `(transitions, log_prob, env_params) -> reward`; the environment's reward if None.
+      env: the environment.
+      policy: the policy network.
+      value: the value network.
+      optimizer: of the policy, e.g. `adam(7e-4)`.
+      value_optimizer: of the value function.
+      num_envs: Environments in parallel.
+      num_steps: Steps of each environment per update.
+      advantage_fn: Estimator of advantages and value targets.
+      entropy_coef: Weight of the entropy bonus. A number, or a schedule of the update count.
+      num_value_epochs: Passes of value regression over each rollout.
+      num_value_minibatches: Minibatches per pass; divides num_envs * num_steps.
+      normalize_advantages: Normalise advantages over each rollout.
+      reward_fn: `(transitions, log_prob, env_params) -> reward` or `(reward, extras)`; the environment's reward
+        if None.
+
+    Returns:
+      An `Algorithm`. Its metrics, over the rollout: `policy_loss`, `value_loss` (squared units of the return,
+      averaged over minibatches, each before its step), `entropy` (nats), `grad_norm` (of the policy's
+      gradient), `explained_variance`, `env_steps`, `episode_return_sum`,
+      `episode_length_sum` and `episode_count`.
+
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a number is out of range, or minibatches do not divide the rollout evenly.
+
+    Example:
+      >>> import jax, purejaxpg as pg
+      >>> env, env_params = pg.make("CartPole-v1")
+      >>> policy = pg.policy_network(env.action_space(env_params))
+      >>> algorithm = pg.actor_critic(env, policy, pg.value_network(), pg.adam(7e-4), pg.adam(7e-4))
+      >>> state = jax.eval_shape(algorithm.init, jax.random.key(0), env_params)
+      >>> state.update.dtype
+      dtype('int32')
     """
-    check_counts(num_envs=num_envs, num_steps=num_steps, num_value_epochs=num_value_epochs)
+    networks = PolicyValue(policy, value)
     sizes = num_envs, num_steps, num_value_minibatches
-    length = cut_length([value], *sizes, name="num_value_minibatches")
+    length = choose_sequence_length([value], *sizes, name="num_value_minibatches")
 
     def init(key, env_params):
-        params, loop = begin_agent(key, env, env_params, policy, value, num_envs=num_envs)
-        opt_state = Params(optimizer.init(params.policy), value_optimizer.init(params.value))
+        params, loop = begin_agent(key, env, env_params, networks, num_envs=num_envs)
+        opt_state = PolicyValue(optimizer.init(params.policy), value_optimizer.init(params.value))
         return ActorCriticState(params, opt_state, loop, jnp.zeros((), jnp.int32))
 
     def step(key, state, env_params):
         rollout_key, shuffle_key = jax.random.split(key)
+        agent = both_on_raw_observations(networks, env, env_params)
         loop, old = gather_experience(
-            rollout_key, env, env_params, policy, value, state.params, state.loop,
+            rollout_key, env, env_params, agent, state.params, state.loop,
             num_steps=num_steps, reward_fn=reward_fn,
         )  # fmt: skip
-        seen = old.transitions
+        transitions, memory = old.transitions, old.memory
         advantage, target = advantage_fn(
-            old.reward, old.value, old.next_value, seen.terminated, seen.truncated
+            old.reward, old.value, old.next_value, transitions.terminated, transitions.truncated
         )
         advantage = normalize(advantage) if normalize_advantages else advantage
-        distribution_of, value_of = views(env, env_params, policy, value)
 
         def loss_fn(params):
-            distribution = distribution_of(params, seen, old.memory)
-            loss = policy_gradient_loss(distribution.log_prob(seen.action), advantage).mean()
+            distribution = network_output(agent.policy, params, memory.policy, transitions)
+            loss = policy_gradient_loss(distribution.log_prob(transitions.action), advantage).mean()
             entropy = distribution.entropy().mean()
             return loss - resolve(entropy_coef, state.update) * entropy, (loss, entropy)
 
         grads, (loss, entropy) = jax.grad(loss_fn, has_aux=True)(state.params.policy)
         updates, policy_opt = optimizer.update(grads, state.opt_state.policy, state.params.policy)
         value_params, value_opt, fit_loss = fit_value(
-            shuffle_key, value_of, value_optimizer, state.params.value, state.opt_state.value,
-            (seen, old.memory), target, num_epochs=num_value_epochs,
-            num_minibatches=num_value_minibatches, sequence_length=length,
+            shuffle_key, partial(network_output, agent.value), value_optimizer,
+            state.params.value, state.opt_state.value, (memory.value, transitions), target,
+            num_epochs=num_value_epochs, num_minibatches=num_value_minibatches, sequence_length=length,
         )  # fmt: skip
         new_state = ActorCriticState(
-            Params(optax.apply_updates(state.params.policy, updates), value_params),
-            Params(policy_opt, value_opt),
+            PolicyValue(optax.apply_updates(state.params.policy, updates), value_params),
+            PolicyValue(policy_opt, value_opt),
             loop,
             state.update + 1,
         )
@@ -107,8 +152,8 @@ def actor_critic(
             "entropy": entropy,
             "grad_norm": gradient_norm(grads),
             "explained_variance": explained_variance(old.value, target),
-            **rollout_metrics(new_state.update, seen),
         }
-        return new_state, seen, metrics
+        metrics = complete_metrics(metrics, new_state.update, transitions, old.extras)
+        return new_state, transitions, metrics
 
     return Algorithm(init, step, make_act(env, policy), policy.initial_memory)

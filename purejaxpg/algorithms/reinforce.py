@@ -1,63 +1,76 @@
 """REINFORCE (Williams 1992): the policy gradient of whole episodes."""
 
-from typing import NamedTuple
+from functools import partial
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from purejaxpg.agent.experience import (
-    Params,
+from purejaxpg.agent.acting import (
+    PolicyValue,
     begin_agent,
-    gather_experience,
+    both_on_raw_observations,
     initial_memory,
     make_act,
-    views,
+    network_output,
 )
-from purejaxpg.agent.metrics import rollout_metrics
-from purejaxpg.agent.minibatch import check_counts, cut_length
+from purejaxpg.agent.experience import gather_experience
+from purejaxpg.agent.metrics import complete_metrics
+from purejaxpg.agent.minibatch import choose_sequence_length
 from purejaxpg.agent.rollout import begin, first_steps
 from purejaxpg.agent.values import fit_value
+from purejaxpg.arguments import Count, Fraction, NotNegativeCoefficient, StepsPerUpdate, checked
 from purejaxpg.functional.advantages import normalize
 from purejaxpg.functional.diagnostics import explained_variance, gradient_norm
 from purejaxpg.functional.losses import policy_gradient_loss
 from purejaxpg.functional.returns import discounted_returns
 from purejaxpg.functional.schedules import resolve
-from purejaxpg.types import Algorithm, Coefficient, Env, Network, RewardFn, Scalar
+from purejaxpg.types import Algorithm, Env, Network, RewardFn
 
 
 class ReinforceState(NamedTuple):
-    """`opt_state` holds the states of the two optimizers. Every update begins with fresh episodes."""
+    """State of `reinforce`. Every update begins with fresh episodes.
 
-    params: Params
-    opt_state: Params
+    Attributes:
+      params: of both networks.
+      opt_state: of both optimizers.
+      update: int32, updates done.
+    """
+
+    params: PolicyValue
+    opt_state: PolicyValue
     update: jax.Array
 
 
+@checked
 def reinforce(
     env: Env,
     policy: Network,
     value: Network,
     optimizer: optax.GradientTransformation,
-    value_optimizer: optax.GradientTransformation,
+    value_optimizer: Annotated[
+        optax.GradientTransformation,
+        StepsPerUpdate(("num_value_epochs", "num_value_minibatches")),
+    ],
     *,
-    num_envs: int = 8,
-    num_steps: int = 512,
-    discount: Scalar = 0.99,
+    num_envs: Count = 4,
+    num_steps: Count = 512,
+    discount: Fraction = 0.99,
     reward_to_go: bool = True,
     discounted_gradient: bool = False,
     first_episodes_only: bool = False,
     mean_baseline: bool = False,
-    normalize_advantages: bool = False,
-    entropy_coef: Coefficient = 0.0,
-    num_value_epochs: int = 1,
-    num_value_minibatches: int = 1,
+    normalize_advantages: bool = True,
+    entropy_coef: NotNegativeCoefficient = 0.0,
+    num_value_epochs: Count = 4,
+    num_value_minibatches: Count = 4,
     reward_fn: RewardFn | None = None,
 ) -> Algorithm:
     """One step up 1/N sum_i sum_t (log pi(a_it|s_it) psi_it + entropy_coef H_it), i = 1 ... N episodes.
 
     A *mean over trajectories* of sums over their steps: the gradient of the return of an episode, not
-    of a step. psi_it is the discounted reward to go G_it less V(s_it) or, without `reward_to_go`, at all
+    of a step. psi_it is the discounted reward to go G_it minus V(s_it) or, without `reward_to_go`, at all
     steps of episode i that of its first, G_i0 - V(s_i0). With a discount below 1 this usual form is not
     the gradient of the discounted return; the factor discount^t of `discounted_gradient` makes it so.
 
@@ -68,49 +81,79 @@ def reinforce(
     was to come.
 
     Args:
+      env: the environment.
+      policy: the policy network.
       value: the baseline, fitted to rewards to go; `zero_value_network()` for none.
-      optimizer, value_optimizer: of the policy and of the value function.
-      mean_baseline: subtract from psi its mean over the rollout's steps (over its episodes without
-        `reward_to_go`). That mean holds each sample itself, which shrinks the gradient by about 1 - 1/N.
-      normalize_advantages: psi to mean 0 and deviation 1 over the rollout's steps.
-      entropy_coef: a Scalar, or a schedule of the update count.
-      num_value_epochs: passes of value regression over each rollout.
-      num_value_minibatches: must divide `num_envs * num_steps`.
-      reward_fn: `(transitions, log_prob, env_params) -> reward`; the environment's reward if None.
+      optimizer: of the policy, e.g. `adam(2e-3)`.
+      value_optimizer: of the value function.
+      num_envs: Environments in parallel.
+      num_steps: Steps of each environment per update.
+      discount: Discount factor.
+      reward_to_go: Weigh a step by what came after it, not by the return of the whole episode.
+      discounted_gradient: Weigh step t of an episode by discount^t, which makes it the gradient of the
+        discounted return.
+      first_episodes_only: Count the first episode of each environment only, which does not favour short ones.
+      mean_baseline: Subtract from psi its mean over the rollout's steps (over its episodes without
+        reward_to_go). That mean holds each sample itself, which shrinks the gradient by about 1 - 1/N.
+      normalize_advantages: Normalise what steps are weighed by over each rollout.
+      entropy_coef: Weight of the entropy bonus. A number, or a schedule of the update count.
+      num_value_epochs: Passes of value regression over each rollout.
+      num_value_minibatches: Minibatches per pass; divides num_envs * num_steps.
+      reward_fn: `(transitions, log_prob, env_params) -> reward` or `(reward, extras)`; the environment's reward
+        if None.
 
-    Metrics: `counted_fraction` is the fraction of steps that belong to episodes that count.
+    Returns:
+      An `Algorithm`. Its metrics, over the rollout: `policy_loss`, `value_loss` (squared units of the return,
+      averaged over minibatches, each before its step), `entropy` (nats), `grad_norm` (of the policy's
+      gradient), `counted_fraction` (of the steps, those of episodes that count), `explained_variance`,
+      `env_steps`, `episode_return_sum`, `episode_length_sum` and `episode_count`.
+
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a number is out of range, or minibatches do not divide the rollout evenly.
+
+    Example:
+      >>> import jax, purejaxpg as pg
+      >>> env, env_params = pg.make("CartPole-v1")
+      >>> policy = pg.policy_network(env.action_space(env_params))
+      >>> algorithm = pg.reinforce(env, policy, pg.value_network(), pg.adam(2e-3), pg.adam(2e-3))
+      >>> state = jax.eval_shape(algorithm.init, jax.random.key(0), env_params)
+      >>> state.update.dtype
+      dtype('int32')
     """
-    check_counts(num_envs=num_envs, num_steps=num_steps, num_value_epochs=num_value_epochs)
+    networks = PolicyValue(policy, value)
     sizes = num_envs, num_steps, num_value_minibatches
-    length = cut_length([value], *sizes, name="num_value_minibatches")
+    length = choose_sequence_length([value], *sizes, name="num_value_minibatches")
 
     def init(key, env_params):
-        params, _ = begin_agent(key, env, env_params, policy, value, num_envs=num_envs)
-        opt_state = Params(optimizer.init(params.policy), value_optimizer.init(params.value))
+        params, _ = begin_agent(key, env, env_params, networks, num_envs=num_envs)
+        opt_state = PolicyValue(optimizer.init(params.policy), value_optimizer.init(params.value))
         return ReinforceState(params, opt_state, jnp.zeros((), jnp.int32))
 
     def step(key, state, env_params):
         reset_key, rollout_key, shuffle_key = jax.random.split(key, 3)
-        memory = initial_memory(policy, value, num_envs)
+        memory = initial_memory(networks, num_envs)
         loop = begin(reset_key, env, env_params, memory, num_envs=num_envs)
+        agent = both_on_raw_observations(networks, env, env_params)
         _, old = gather_experience(
-            rollout_key, env, env_params, policy, value, state.params, loop,
+            rollout_key, env, env_params, agent, state.params, loop,
             num_steps=num_steps, reward_fn=reward_fn,
         )  # fmt: skip
-        seen = old.transitions
-        first = first_steps(seen.start)
-        done = seen.terminated | seen.truncated
+        transitions, memory = old.transitions, old.memory
+        first = first_steps(transitions.start)
+        done = transitions.terminated | transitions.truncated
         counts = jax.lax.cumsum(done.astype(jnp.int32), reverse=True) > 0
         if first_episodes_only:
             counts &= first == 0
         returns = discounted_returns(
-            old.reward, old.next_value, seen.terminated, seen.truncated, discount=discount
-        )
+            old.reward, old.next_value, transitions.terminated, transitions.truncated,
+            discount=discount,
+        )  # fmt: skip
         advantage = returns - old.value
         if not reward_to_go:
             advantage = jnp.take_along_axis(advantage, first, axis=0)
         if mean_baseline:
-            among = counts if reward_to_go else counts & seen.start
+            among = counts if reward_to_go else counts & transitions.start
             advantage -= jnp.mean(advantage, where=among)
         if normalize_advantages:
             advantage = normalize(advantage, where=counts)
@@ -119,11 +162,10 @@ def reinforce(
         if discounted_gradient:
             weight *= discount ** (jnp.arange(num_steps)[:, None] - first)
         advantage = jnp.where(counts, advantage, 0.0)  # a mean over nothing is NaN
-        distribution_of, value_of = views(env, env_params, policy, value)
 
         def loss_fn(params):
-            distribution = distribution_of(params, seen, old.memory)
-            loss = policy_gradient_loss(distribution.log_prob(seen.action), advantage)
+            distribution = network_output(agent.policy, params, memory.policy, transitions)
+            loss = policy_gradient_loss(distribution.log_prob(transitions.action), advantage)
             entropy = distribution.entropy()
             bonus = resolve(entropy_coef, state.update) * entropy
             return jnp.sum(weight * (loss - bonus)), (jnp.sum(weight * loss), jnp.mean(entropy))
@@ -131,13 +173,14 @@ def reinforce(
         grads, (loss, entropy) = jax.grad(loss_fn, has_aux=True)(state.params.policy)
         updates, policy_opt = optimizer.update(grads, state.opt_state.policy, state.params.policy)
         value_params, value_opt, fit_loss = fit_value(
-            shuffle_key, value_of, value_optimizer, state.params.value, state.opt_state.value,
-            (seen, old.memory), returns, counts.astype(returns.dtype),
+            shuffle_key, partial(network_output, agent.value), value_optimizer,
+            state.params.value, state.opt_state.value, (memory.value, transitions), returns,
+            counts.astype(returns.dtype),
             num_epochs=num_value_epochs, num_minibatches=num_value_minibatches, sequence_length=length,
         )  # fmt: skip
         new_state = ReinforceState(
-            Params(optax.apply_updates(state.params.policy, updates), value_params),
-            Params(policy_opt, value_opt),
+            PolicyValue(optax.apply_updates(state.params.policy, updates), value_params),
+            PolicyValue(policy_opt, value_opt),
             state.update + 1,
         )
         metrics = {
@@ -147,8 +190,8 @@ def reinforce(
             "grad_norm": gradient_norm(grads),
             "counted_fraction": jnp.mean(counts.astype(jnp.float32)),
             "explained_variance": explained_variance(old.value, returns),
-            **rollout_metrics(new_state.update, seen),
         }
-        return new_state, seen, metrics
+        metrics = complete_metrics(metrics, new_state.update, transitions, old.extras)
+        return new_state, transitions, metrics
 
     return Algorithm(init, step, make_act(env, policy), policy.initial_memory)

@@ -4,16 +4,15 @@ No environment here resets itself; `rollout.unroll` does. gymnax is imported whe
 made, not with this file.
 """
 
-import dataclasses
 import inspect
 import urllib.error
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from purejaxpg.arguments import near
+from purejaxpg.environments.parameters import override
 from purejaxpg.environments.wrappers import boolean_observations, clip_actions, episode_statistics
 from purejaxpg.types import Box, Discrete, Env, PyTree, Space, strong
 
@@ -33,12 +32,26 @@ def make(
         or arrays, traced ones too. CartPole's `total_mass` and `polemass_length` follow from `masscart`,
         `masspole` and `length` unless given.
 
+    Returns:
+      `(env, env_params)`.
+
     Raises:
       ValueError: unknown id, constructor argument or parameter; the message names near matches.
+      TypeError: the id is no string.
       ConnectionError: the environment downloads data (MNISTBandit-bsuite) and cannot.
+
+    Example:
+      >>> import purejaxpg as pg
+      >>> env, env_params = pg.make("CartPole-v1", length=0.7)
+      >>> env.action_space(env_params), round(env_params.polemass_length, 3)
+      (Discrete(n=2), 0.07)
     """
     from gymnax import registration
 
+    if not isinstance(env_id, str):
+        raise TypeError(
+            f"env_id must be a string, not a {type(env_id).__name__}; from_gymnax takes an environment."
+        )
     env_kwargs = env_kwargs or {}
     if env_id not in registration._registry:
         raise ValueError(
@@ -57,7 +70,7 @@ def make(
             f"{env_id} downloads its data when it is built, and the download failed ({error.reason}); "
             "it needs a network connection."
         ) from None
-    env_params = override(env_id, env_params, params)
+    env_params = override(env_params, params, owner=env_id)
     env = from_gymnax(gymnax_env)
     if type(gymnax_env).__module__.startswith("gymnax.environments.minatar."):
         env = boolean_observations(env)
@@ -71,8 +84,20 @@ def from_gymnax(gymnax_env: Any) -> Env:
     the environment really gives, its state loses weak types. Episode statistics are counted and
     continuous actions clipped. `observe` casts to float32, or one-hot encodes a Discrete observation.
 
+    Args:
+      gymnax_env: an instance of `gymnax.environments.environment.Environment`.
+
+    Returns:
+      An `Env`, whose parameters are those of `gymnax_env.default_params`.
+
     Raises:
       TypeError: a gymnax wrapper, an environment with its own `step`, or a space that is not supported.
+
+    Example:
+      >>> import gymnax, purejaxpg as pg
+      >>> gymnax_env, env_params = gymnax.make("Pendulum-v1")
+      >>> pg.from_gymnax(gymnax_env).action_space(env_params).shape
+      (1,)
     """
     from gymnax.environments import spaces
     from gymnax.environments.environment import Environment
@@ -129,43 +154,19 @@ def from_gymnax(gymnax_env: Any) -> Env:
         )
 
     def observation_space(params):
-        space = gymnax_env.observation_space(default if params is None else params)
+        space = gymnax_env.observation_space(params)
         return convert(space, "observation", reset_obs.shape)
 
     def convert_action_space(params):
-        space = gymnax_env.action_space(default if params is None else params)
+        space = gymnax_env.action_space(params)
         return convert(space, "action", space.shape)
 
+    default_space = observation_space(default)
+
     def observe(obs, params):
-        space = observation_space(None)
-        if isinstance(space, Discrete):
-            return jax.nn.one_hot(obs, space.n, dtype=jnp.float32)
+        if isinstance(default_space, Discrete):
+            return jax.nn.one_hot(obs, default_space.n, dtype=jnp.float32)
         return obs.astype(jnp.float32)
 
     env = episode_statistics(Env(reset, step, observation_space, convert_action_space, observe))
-    return clip_actions(env) if isinstance(convert_action_space(None), Box) else env
-
-
-def override(env_id: str, env_params: PyTree, overrides: dict[str, Any]) -> PyTree:
-    """Parameters (a dataclass) with other values of some. ValueError for unknown names and for no numbers."""
-    names = [field.name for field in dataclasses.fields(env_params)]
-    for name, value in overrides.items():
-        if name not in names:
-            raise ValueError(
-                f"{env_id} has no parameter {name!r}{near(name, names)}; it has {', '.join(names)}."
-            )
-        if not isinstance(value, (bool, int, float, np.ndarray, np.generic, jax.Array)):
-            raise ValueError(
-                f"Parameter {name} of {env_id} must be a number or an array: {value!r}."
-            )
-    env_params = env_params.replace(**overrides)
-    if {"masscart", "masspole", "length"} & set(overrides) and "polemass_length" in names:
-        # gymnax stores what follows from these three; left alone they would be wrong physics.
-        derived = {
-            "total_mass": env_params.masscart + env_params.masspole,
-            "polemass_length": env_params.masspole * env_params.length,
-        }
-        env_params = env_params.replace(
-            **{name: value for name, value in derived.items() if name not in overrides}
-        )
-    return env_params
+    return clip_actions(env) if isinstance(convert_action_space(default), Box) else env

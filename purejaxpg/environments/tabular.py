@@ -133,13 +133,13 @@ def tabulate(env: Env, env_params: PyTree) -> tuple[np.ndarray, FiniteMDP]:
         obs, after, reward, terminated, *_ = jax.vmap(env.step, in_axes=(None, None, 0, None))(
             key, states[len(rewards)], actions, env_params
         )
-        obs = np.asarray(obs)
+        found_obs = np.asarray(obs)
         for action in np.flatnonzero(~np.asarray(terminated)).tolist():
-            found = obs[action].tobytes()
+            found = found_obs[action].tobytes()
             if found not in index:
                 index[found] = len(states)
                 states.append(jax.tree.map(lambda x, action=action: x[action], after))
-                seen.append(obs[action])
+                seen.append(found_obs[action])
             edges.append((len(rewards), action, index[found]))
         rewards.append(np.asarray(reward))
     transition = np.zeros((len(states), len(actions), len(states)), np.float32)

@@ -6,16 +6,33 @@ import flax.linen as nn
 import jax
 from jax.custom_batching import sequential_vmap
 
+from purejaxpg.arguments import checked
 from purejaxpg.types import Network, PyTree
 
 
+@checked
 def feed_forward(module: nn.Module, output_fn: Callable) -> Network:
     """A flax module `[N, ...] -> pytree [N, ...]` as a `Network` without memory.
 
     The module gets what `Env.observe` gives: an array, or a `Masked` where the environment forbids actions.
 
     Args:
+      module: an instance of a flax module.
       output_fn: makes the output, a distribution for example, from what the module gives, `[T, B, ...]`.
+
+    Returns:
+      A `Network`, its memory `()`.
+
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+
+    Example:
+      >>> import jax, flax.linen as nn, purejaxpg as pg
+      >>> network = pg.feed_forward(nn.Dense(2), pg.categorical)
+      >>> obs, start = jax.numpy.zeros((5, 3, 4)), jax.numpy.zeros((5, 3), bool)
+      >>> distribution, _ = network.apply(network.init(jax.random.key(0), obs), (), obs, start)
+      >>> distribution.entropy().shape
+      (5, 3)
     """
 
     # Time and batch are one axis for the module: XLA's CPU products on [1, B, f] are far slower.

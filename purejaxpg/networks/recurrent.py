@@ -7,10 +7,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from purejaxpg.arguments import checked
 from purejaxpg.networks.feed_forward import merge_axes, one_at_a_time, split_axes
 from purejaxpg.types import Network, on_obs, split_mask
 
 
+@checked
 def recurrent(
     torso: nn.Module, cell: nn.RNNCellBase, head: nn.Module, output_fn: Callable
 ) -> Network:
@@ -22,6 +24,22 @@ def recurrent(
       head: `[N, features] -> pytree [N, ...]`; like a module of `feed_forward` it gets a `Masked` where the
         environment forbids actions.
       output_fn: as in `feed_forward`.
+
+    Returns:
+      A `Network`, its memory that of the cell.
+
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+
+    Example:
+      >>> import jax, flax.linen as nn
+      >>> from purejaxpg.networks.recurrent import recurrent
+      >>> network = recurrent(nn.Dense(8), nn.GRUCell(6), nn.Dense(1), lambda output: output[..., 0])
+      >>> obs, start = jax.numpy.zeros((5, 3, 4)), jax.numpy.zeros((5, 3), bool)
+      >>> params = network.init(jax.random.key(0), obs)
+      >>> values, memory = network.apply(params, network.initial_memory(3), obs, start)
+      >>> values.shape, memory.shape
+      ((5, 3), (3, 6))
     """
 
     def initial_memory(batch):

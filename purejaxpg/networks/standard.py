@@ -10,6 +10,7 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
+from purejaxpg.arguments import checked
 from purejaxpg.functional.distributions import categorical, diagonal_gaussian
 from purejaxpg.networks.feed_forward import feed_forward
 from purejaxpg.networks.modules import MLP, DiscreteHead, GaussianHead, ValueHead
@@ -17,6 +18,7 @@ from purejaxpg.networks.recurrent import recurrent
 from purejaxpg.types import Discrete, Network, Space
 
 
+@checked
 def policy_network(
     action_space: Space, torso: nn.Module | None = None, cell: nn.RNNCellBase | None = None
 ) -> Network:
@@ -28,6 +30,22 @@ def policy_network(
       cell: what remembers, between torso and head: `flax.linen.GRUCell(64)`, for example,
         `flax.linen.OptimizedLSTMCell(64)` or `AttentionCell(64)` of purejaxpg. Without one the policy is
         feed-forward.
+
+    Returns:
+      A `Network` whose output is a `Distribution` with batch shape `[T, B]`.
+
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a Box has not one axis.
+
+    Example:
+      >>> import jax, purejaxpg as pg
+      >>> policy = pg.policy_network(pg.Discrete(3), pg.MLP((8,)))
+      >>> obs, start = jax.numpy.zeros((1, 2, 4)), jax.numpy.ones((1, 2), bool)
+      >>> params = policy.init(jax.random.key(0), obs)
+      >>> distribution, memory = policy.apply(params, policy.initial_memory(2), obs, start)
+      >>> distribution.sample(seed=jax.random.key(1)).shape
+      (1, 2)
     """
     torso = MLP() if torso is None else torso
     if isinstance(action_space, Discrete):
@@ -39,14 +57,43 @@ def policy_network(
     return _network(torso, cell, gaussian, lambda output: diagonal_gaussian(*output))
 
 
+@checked
 def value_network(torso: nn.Module | None = None, cell: nn.RNNCellBase | None = None) -> Network:
-    """A value function; torso and cell are as in `policy_network`."""
+    """A value function.
+
+    Args:
+      torso: as in `policy_network`.
+      cell: as in `policy_network`.
+
+    Returns:
+      A `Network` whose output is an array of values `[T, B]`.
+
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+
+    Example:
+      >>> import jax, purejaxpg as pg
+      >>> value = pg.value_network()
+      >>> obs, start = jax.numpy.zeros((1, 2, 4)), jax.numpy.ones((1, 2), bool)
+      >>> value.apply(value.init(jax.random.key(0), obs), (), obs, start)[0].tolist()
+      [[0.0, 0.0]]
+    """
     torso = MLP() if torso is None else torso
     return _network(torso, cell, ValueHead, lambda output: output)
 
 
 def zero_value_network() -> Network:
-    """V = 0 everywhere: no baseline and no bootstrapping."""
+    """V = 0 everywhere: no baseline and no bootstrapping.
+
+    Returns:
+      A `Network` whose output is zeros `[T, B]`.
+
+    Example:
+      >>> import jax, purejaxpg as pg
+      >>> value = pg.zero_value_network()
+      >>> value.apply(None, (), None, jax.numpy.ones((1, 2), bool))[0].tolist()
+      [[0.0, 0.0]]
+    """
     return Network(
         lambda key, obs: jnp.zeros(1),  # not used, but optimizers that flatten want something
         lambda batch: (),

@@ -9,32 +9,46 @@ of a seed. Evaluation sees raw rewards, and observations through the statistics 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from purejaxpg.agent.rollout import begin, unroll
+from purejaxpg.arguments import NOT_NEGATIVE, Fraction, checked
 from purejaxpg.functional.running_statistics import (
     RunningStatistics,
     empty_statistics,
     update_statistics,
 )
-from purejaxpg.types import Algorithm, Build, Env, PyTree, Scalar, on_obs, split_mask
+from purejaxpg.types import Algorithm, Build, Env, PyTree, on_obs, split_mask
 
 _LIMIT = 10.0
 _EPSILON = 1e-8
 _WARMUP_ENVS = 16
+WarmupSteps = Annotated[int, NOT_NEGATIVE]
 
 
 class NormalizationParams(NamedTuple):
-    """Parameters of the environment below, and the statistics that it is seen through."""
+    """`env_params` of an environment that is normalised.
+
+    Attributes:
+      params: of the environment inside.
+      statistics: what its observations or rewards are normalised by.
+    """
 
     params: PyTree
     statistics: RunningStatistics
 
 
 class NormalizationState(NamedTuple):
+    """State of a normalised algorithm.
+
+    Attributes:
+      inner: of the algorithm inside.
+      statistics: of all steps of training so far.
+    """
+
     inner: Any
     statistics: RunningStatistics
 
@@ -44,18 +58,43 @@ class NormalizationState(NamedTuple):
 
 
 class DiscountedReturn(NamedTuple):
-    """State of an environment under `normalize_rewards`."""
+    """State of an environment under `normalize_rewards`.
+
+    Attributes:
+      env_state: of the environment inside.
+      discounted_return: of the rewards since the episode began.
+    """
 
     env_state: PyTree
     discounted_return: jax.Array
 
 
-def normalize_observations(build: Build, *, warmup_steps: int = 0) -> Build:
-    """Show networks (obs - mean) / deviation of each element, clipped to +-10. Observations are stored raw.
+@checked
+def normalize_observations(build: Build, *, warmup_steps: WarmupSteps = 0) -> Build:
+    """Show networks (obs - mean) / standard deviation of each element, clipped to +-10.
+
+    Observations are stored raw. Statistics are those of all steps of training so far.
 
     Args:
-      warmup_steps: steps of 16 environments in `init` that an untrained policy takes, for the first
-        statistics; they are not counted in metrics. Without any, the first update sees raw observations.
+      build: `(env) -> algorithm`, what makes the algorithm inside.
+      warmup_steps: Steps of 16 environments, beside the total, that an untrained policy takes in `init` for the
+        first statistics. Without any, the first update sees raw observations.
+
+    Returns:
+      `(env) -> algorithm`, around it.
+
+    Raises:
+      TypeError: `build` is no function.
+      ValueError: a negative number of steps.
+
+    Example:
+      >>> import jax, purejaxpg as pg
+      >>> env, env_params = pg.make("Pendulum-v1")
+      >>> policy = pg.policy_network(env.action_space(env_params))
+      >>> build = pg.normalize_observations(lambda env: pg.ppo(env, policy, pg.value_network(), pg.adam()))
+      >>> state = jax.eval_shape(build(env).init, jax.random.key(0), env_params)
+      >>> state.statistics.mean.shape
+      (3,)
     """
 
     def build_normalized(env: Env) -> Algorithm:
@@ -63,8 +102,8 @@ def normalize_observations(build: Build, *, warmup_steps: int = 0) -> Build:
             statistics = params.statistics
             deviation = jnp.sqrt(statistics.variance + _EPSILON)
 
-            def standardise(seen):
-                return jnp.clip((seen - statistics.mean) / deviation, -_LIMIT, _LIMIT)
+            def standardise(observed):
+                return jnp.clip((observed - statistics.mean) / deviation, -_LIMIT, _LIMIT)
 
             return on_obs(standardise, env.observe(obs, params.params))
 
@@ -75,8 +114,8 @@ def normalize_observations(build: Build, *, warmup_steps: int = 0) -> Build:
             return jax.eval_shape(first, jax.random.key(0)).shape
 
         def samples_of(transitions, env_params):
-            seen, _ = split_mask(env.observe(transitions.obs, env_params))
-            return seen.reshape(-1, *seen.shape[2:])
+            observed, _ = split_mask(env.observe(transitions.obs, env_params))
+            return observed.reshape(-1, *observed.shape[2:])
 
         below = _nested(env)._replace(observe=observe)
         return _normalized(build, below, shape_of, samples_of, warmup_steps=warmup_steps)
@@ -84,8 +123,11 @@ def normalize_observations(build: Build, *, warmup_steps: int = 0) -> Build:
     return build_normalized
 
 
-def normalize_rewards(build: Build, *, discount: Scalar, warmup_steps: int = 0) -> Build:
-    """Divide rewards by the deviation of the discounted return, and clip them to +-10; no mean is subtracted.
+@checked
+def normalize_rewards(build: Build, *, discount: Fraction, warmup_steps: WarmupSteps = 0) -> Build:
+    """Divide rewards by the standard deviation of the discounted return, and clip them to +-10.
+
+    No mean is subtracted.
 
     That return is G = discount G + reward along the steps of an environment, from 0 in every episode
     (Engstrom et al. 2020, arXiv:2005.12729, section 3); it is the `discounted_return` in `info`.
@@ -93,8 +135,27 @@ def normalize_rewards(build: Build, *, discount: Scalar, warmup_steps: int = 0) 
     policy's, as in `ppo`, a larger `value_coef` restores its weight.
 
     Args:
-      discount: the algorithm's.
-      warmup_steps: as of `normalize_observations`; without any, the first update sees raw rewards.
+      build: `(env) -> algorithm`, what makes the algorithm inside.
+      discount: the algorithm's. May be traced.
+      warmup_steps: Steps of 16 environments, beside the total, that an untrained policy takes in `init` for the
+        first statistics. Without any, the first update sees raw rewards.
+
+    Returns:
+      `(env) -> algorithm`, around it.
+
+    Raises:
+      TypeError: `build` is no function.
+      ValueError: a number is out of range, or rewards are normalised already.
+
+    Example:
+      >>> import jax, purejaxpg as pg
+      >>> env, env_params = pg.make("Pendulum-v1")
+      >>> policy = pg.policy_network(env.action_space(env_params))
+      >>> build = pg.normalize_rewards(
+      ...     lambda env: pg.ppo(env, policy, pg.value_network(), pg.adam(), discount=0.9), discount=0.9)
+      >>> state = jax.eval_shape(build(env).init, jax.random.key(0), env_params)
+      >>> state.statistics.mean.shape
+      ()
     """
 
     def build_normalized(env: Env) -> Algorithm:
@@ -145,8 +206,6 @@ def _normalized(
       shape_of: `(env_params) -> shape` of one sample.
       samples_of: `(transitions, env_params) -> samples [N, *shape]`.
     """
-    if warmup_steps < 0:
-        raise ValueError(f"warmup_steps={warmup_steps} must not be negative.")
     inner = build(below)
 
     def warm_up(key, statistics, env_params):
@@ -159,8 +218,8 @@ def _normalized(
 
         memory = inner.initial_memory(_WARMUP_ENVS)
         loop = begin(reset_key, below, nested, memory, num_envs=_WARMUP_ENVS)
-        _, seen = unroll(rollout_key, below, nested, act, loop, num_steps=warmup_steps)
-        return update_statistics(statistics, samples_of(seen, env_params))
+        _, transitions = unroll(rollout_key, below, nested, act, loop, num_steps=warmup_steps)
+        return update_statistics(statistics, samples_of(transitions, env_params))
 
     def init(key, env_params):
         warmup_key, init_key = jax.random.split(key)
@@ -176,7 +235,7 @@ def _normalized(
         statistics = update_statistics(state.statistics, samples_of(transitions, env_params))
         return NormalizationState(inner_state, statistics), transitions, metrics
 
-    def act(key, state, memory, obs, start, *, deterministic=False, env_params=None):
+    def act(key, state, memory, obs, start, *, deterministic=False, env_params):
         nested = NormalizationParams(env_params, state.statistics)
         return inner.act(
             key, state.inner, memory, obs, start, deterministic=deterministic, env_params=nested

@@ -3,9 +3,11 @@
 import jax
 
 from purejaxpg.agent.rollout import Episodes, first_episodes
+from purejaxpg.arguments import Count, checked
 from purejaxpg.types import Algorithm, Env, PyTree
 
 
+@checked
 def evaluate(
     key: jax.Array,
     algorithm: Algorithm,
@@ -13,24 +15,39 @@ def evaluate(
     env: Env,
     env_params: PyTree,
     *,
-    num_episodes: int,
+    num_episodes: Count,
     deterministic: bool = False,
-    max_steps: int | None = None,
+    max_steps: Count | None = None,
 ) -> Episodes:
     """Play the first episode of each of `num_episodes` fresh environments with the current policy.
 
     Args:
       key: consumed; training's random stream is not touched.
-      env: the plain environment, or any other with the same spaces (shifted dynamics, say).
+      algorithm: whose `act` is evaluated.
+      state: of the algorithm.
+      env: the environment that `build` or the algorithm was given, or any other with the same spaces.
+      env_params: its parameters; shifted ones (another gravity, say) show how the policy generalises.
+      num_episodes: so many, all at once.
       deterministic: take the mode of the policy instead of a sample.
       max_steps: give up on episodes that are longer; None waits for the last one to end.
 
     Returns:
       `Episodes(returns, lengths, completed)`, `[num_episodes]` each; returns are undiscounted sums of
       the rewards of `env`.
+
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a number is below 1.
+
+    Example:
+      >>> import jax, purejaxpg as pg
+      >>> env, env_params = pg.make("CartPole-v1", max_steps_in_episode=3)
+      >>> policy, value = pg.policy_network(env.action_space(env_params)), pg.value_network()
+      >>> algorithm = pg.ppo(env, policy, value, pg.adam(), num_envs=2, num_steps=4)
+      >>> state = algorithm.init(jax.random.key(0), env_params)
+      >>> pg.evaluate(jax.random.key(1), algorithm, state, env, env_params, num_episodes=2).returns.tolist()
+      [3.0, 3.0]
     """
-    if num_episodes < 1:
-        raise ValueError(f"num_episodes={num_episodes} must be at least 1.")
 
     def act(key, memory, obs, start):
         return algorithm.act(

@@ -43,6 +43,17 @@ def sweep(
     Returns:
       The results of `run` with leading axes `[configurations, seeds]`. With several chunks or processes
       they are NumPy arrays, in the host's memory, and typed keys among them come as their data.
+
+    Raises:
+      ValueError: keys or hyperparameters have the wrong shapes, or not even one run fits into memory.
+
+    Example:
+      >>> import jax, purejaxpg as pg
+      >>> def run(key, scale):
+      ...     return scale * jax.random.uniform(key)
+      >>> keys = jax.random.split(jax.random.key(0), 4)
+      >>> pg.sweep(run, keys, jax.numpy.array([1.0, 10.0, 100.0])).shape
+      (3, 4)
     """
     rows, configurations = zipped_rows(keys, *hyperparameters)
     number = len(rows[0])
@@ -61,6 +72,10 @@ def sweep(
 
 def zipped_rows(keys: jax.Array, *hyperparameters: PyTree) -> tuple[tuple[PyTree, ...], int]:
     """Arguments `[configurations * seeds, ...]` of every run, all seeds of a configuration in turn.
+
+    Args:
+      keys: `[seeds]`.
+      *hyperparameters: as of `sweep`.
 
     Returns:
       The rows (keys, then hyperparameters), and the number of configurations.
@@ -83,7 +98,16 @@ def zipped_rows(keys: jax.Array, *hyperparameters: PyTree) -> tuple[tuple[PyTree
 
 
 def chunk(rows: PyTree, start: int, size: int) -> PyTree:
-    """`size` rows from `start` on; beyond the end the last row is repeated, so that sizes are alike."""
+    """`size` rows from `start` on; beyond the end the last row is repeated, so that sizes are alike.
+
+    Args:
+      rows: `[rows, ...]` in every leaf.
+      start: number of the first row.
+      size: how many.
+
+    Returns:
+      `[size, ...]` in every leaf.
+    """
     index = np.minimum(np.arange(start, start + size), len(jax.tree.leaves(rows)[0]) - 1)
     return jax.tree.map(lambda x: x[index], rows)
 
@@ -100,8 +124,14 @@ def fitting_chunk_size(
     multiple of the number of devices.
 
     Args:
+      run: as of `sweep`.
+      *rows: arguments `[rows, ...]` of all runs.
+      devices: as of `sweep`.
       memory_limit: bytes per device; by default nine tenths of what the device says it has, and on a
         CPU its share of half of the machine's memory.
+
+    Returns:
+      A number of rows.
 
     Raises:
       ValueError: not even one row per device fits.
@@ -133,8 +163,13 @@ def distribute(
     surplus dropped. Results of several processes are gathered, as NumPy arrays, in each of them.
 
     Args:
+      run: as of `sweep`.
+      devices: as of `sweep`.
       donate: positions of arguments whose buffers may be reused for the results; the caller's arrays are
         then no longer valid.
+
+    Returns:
+      A function of arguments `[rows, ...]`, whose results are `[rows, ...]`.
     """
 
     def call(*rows: PyTree) -> PyTree:

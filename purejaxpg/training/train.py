@@ -2,23 +2,44 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Annotated
 
 import jax
 
+from purejaxpg.arguments import NOT_NEGATIVE, Count, checked
 from purejaxpg.types import Algorithm, PyTree
 
 
+@checked
 def begin_training(key: jax.Array, algorithm: Algorithm, env_params: PyTree) -> PyTree:
-    """The state in which the run with this key begins: where `train` starts if it is given none."""
+    """The state in which the run with this key begins: where `train` starts if it is given none.
+
+    Args:
+      key: of the whole run.
+      algorithm: to be trained.
+      env_params: parameters of its environment.
+
+    Returns:
+      The state before the first update.
+
+    Example:
+      >>> import jax, purejaxpg as pg
+      >>> env, env_params = pg.make("CartPole-v1")
+      >>> policy = pg.policy_network(env.action_space(env_params))
+      >>> algorithm = pg.ppo(env, policy, pg.value_network(), pg.adam())
+      >>> int(pg.begin_training(jax.random.key(0), algorithm, env_params).update)
+      0
+    """
     return algorithm.init(_init_and_run_keys(key)[0], env_params)
 
 
+@checked
 def train(
     key: jax.Array,
     algorithm: Algorithm,
     env_params: PyTree,
     *,
-    num_updates: int,
+    num_updates: Annotated[int, NOT_NEGATIVE],
     state: PyTree = None,
 ) -> tuple[PyTree, dict[str, jax.Array]]:
     """Run an algorithm for `num_updates` updates.
@@ -28,13 +49,29 @@ def train(
 
     Args:
       key: of the whole run; the same key when training goes on.
+      algorithm: to be trained.
+      env_params: parameters of its environment.
+      num_updates: calls of `algorithm.step`.
       state: where to go on; a fresh one, drawn from `key`, if None.
 
     Returns:
       The state after the last update, and the metrics `[num_updates]` of each.
+
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a negative number of updates.
+
+    Example:
+      >>> import jax, purejaxpg as pg
+      >>> env, env_params = pg.make("CartPole-v1")
+      >>> policy = pg.policy_network(env.action_space(env_params))
+      >>> algorithm = pg.ppo(env, policy, pg.value_network(), pg.adam())
+      >>> def run(key):
+      ...     return pg.train(key, algorithm, env_params, num_updates=100)
+      >>> state, metrics = jax.eval_shape(run, jax.random.key(0))  # jax.jit(run)(key) computes it
+      >>> metrics["entropy"].shape
+      (100,)
     """
-    if num_updates < 0:
-        raise ValueError(f"num_updates={num_updates} must not be negative.")
     run_key = _init_and_run_keys(key)[1]
     if state is None:
         state = begin_training(key, algorithm, env_params)
@@ -47,27 +84,52 @@ def train(
     return jax.lax.scan(update, state, length=num_updates)
 
 
+@checked
 def train_and_evaluate(
     key: jax.Array,
     algorithm: Algorithm,
     env_params: PyTree,
     *,
-    num_updates: int,
-    evaluate_every: int,
+    num_updates: Count,
+    evaluate_every: Count,
     evaluate_fn: Callable[[jax.Array, PyTree], PyTree],
     state: PyTree = None,
 ) -> tuple[PyTree, tuple[dict[str, jax.Array], PyTree]]:
     """Train, and evaluate after every `evaluate_every` updates, inside one program.
 
     Args:
+      key: of the whole run.
+      algorithm: to be trained.
+      env_params: parameters of its environment.
+      num_updates: calls of `algorithm.step`.
+      evaluate_every: updates between evaluations; must divide `num_updates`.
       evaluate_fn: `(key, state) -> anything`, e.g. `lambda key, state: evaluate(key, algorithm, ...)`.
         Its keys come from a stream of their own, so that training is the same without it.
+      state: where to go on; a fresh one, drawn from `key`, if None.
 
     Returns:
       The last state, and metrics `[num_updates]` beside evaluations `[num_updates // evaluate_every]`.
+
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: `evaluate_every` does not divide `num_updates`.
+
+    Example:
+      >>> import jax, purejaxpg as pg
+      >>> env, env_params = pg.make("CartPole-v1")
+      >>> policy = pg.policy_network(env.action_space(env_params))
+      >>> algorithm = pg.ppo(env, policy, pg.value_network(), pg.adam())
+      >>> def test(key, state):
+      ...     return pg.evaluate(key, algorithm, state, env, env_params, num_episodes=8).returns.mean()
+      >>> def run(key):
+      ...     return pg.train_and_evaluate(
+      ...         key, algorithm, env_params, num_updates=100, evaluate_every=10, evaluate_fn=test)
+      >>> _, (_, returns) = jax.eval_shape(run, jax.random.key(0))
+      >>> returns.shape
+      (10,)
     """
-    if evaluate_every < 1 or num_updates % evaluate_every:
-        raise ValueError(f"{evaluate_every=} must be at least 1 and divide {num_updates=} evenly.")
+    if num_updates % evaluate_every:
+        raise ValueError(f"{evaluate_every=} must divide {num_updates=} evenly.")
     continue_training = partial(train, key, algorithm, env_params)
     if state is None:
         state = begin_training(key, algorithm, env_params)

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from purejaxpg.agent.minibatch import (
-    check_divides,
-    cut_length,
+    choose_sequence_length,
     permutation,
     sequences,
     shuffled_epochs,
@@ -140,24 +139,26 @@ def test_sequences_are_contiguous_pieces_of_one_environment(length):
 
 def test_networks_choose_the_length():
     without, remembering = value_network(MLP((2,))), value_network(MLP((2,)), nn.GRUCell(2))
-    assert cut_length([without, without], 4, 8, 32) == 1
-    assert cut_length([without, remembering], 4, 8, 4) == 8
-    assert cut_length([without, remembering], 4, 8, 16, 2) == 2
+    assert choose_sequence_length([without, without], 4, 8, 32) == 1
+    assert choose_sequence_length([without, remembering], 4, 8, 4) == 8
+    assert choose_sequence_length([without, remembering], 4, 8, 16, 2) == 2
     with pytest.raises(
         ValueError, match=r"mine=8 must .* divide num_envs \* num_steps / 8 = 4 evenly"
     ):
-        cut_length([remembering], 4, 8, 8, name="mine")
+        choose_sequence_length([remembering], 4, 8, 8, name="mine")
     with pytest.raises(ValueError, match="sequence_length=0 must be at least 1"):
-        cut_length([without], 4, 8, 1, 0)
+        choose_sequence_length([without], 4, 8, 1, 0)
 
 
 @pytest.mark.parametrize("number", [0, -2, 3, 16])
 def test_minibatches_that_do_not_divide_are_refused(number):
-    message = f"num_minibatches={number} must be at least 1 and divide num_envs = 8 evenly"
+    message = (
+        f"num_minibatches={number} must be at least 1 and divide num_envs \\* num_steps = 8 evenly"
+    )
     with pytest.raises(ValueError, match=message):
-        check_divides(number, 8, "num_envs")
+        choose_sequence_length([value_network(MLP((2,)))], 2, 4, number)
 
 
 @pytest.mark.parametrize("number", [1, 2, 4, 8])
 def test_minibatches_that_divide_are_accepted(number):
-    check_divides(number, 8, "num_envs")
+    assert choose_sequence_length([value_network(MLP((2,)))], 2, 4, number) == 1

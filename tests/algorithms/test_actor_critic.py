@@ -129,7 +129,7 @@ def test_scalars_are_traced_and_matter():
 @pytest.mark.parametrize(
     "options, sentence",
     [
-        ({"num_steps": 0}, "Must be at least 1: .*num_steps=0"),
+        ({"num_steps": 0}, "num_steps must be at least 1, not 0"),
         ({"num_value_minibatches": 5}, r"divide num_envs \* num_steps = 32"),
     ],
 )

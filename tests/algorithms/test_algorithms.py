@@ -1,6 +1,6 @@
 """The contract of `Algorithm`, over every algorithm; nothing here knows how one works."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
@@ -166,10 +166,9 @@ def test_a_seed_can_be_taken_out_and_act(name):
     obs, _ = env.reset(jax.random.key(1), env_params)
     memory = algorithm.initial_memory(1)
     start = jnp.ones(1, bool)
-    action, memory = algorithm.act(
-        jax.random.key(2), state, memory, obs[None], start, deterministic=True
-    )
-    again, _ = algorithm.act(jax.random.key(3), state, memory, obs[None], start, deterministic=True)
+    act = partial(algorithm.act, deterministic=True, env_params=env_params)
+    action, memory = act(jax.random.key(2), state, memory, obs[None], start)
+    again, _ = act(jax.random.key(3), state, memory, obs[None], start)
     assert action.shape == (1,)
     assert int(action[0]) == int(again[0]) in (0, 1)
 
@@ -219,7 +218,7 @@ def counted(build):
             metrics = {**metrics, "transitions": count}
             return CountedState(inner_state, count), transitions, metrics
 
-        def act(key, state, memory, obs, start, *, deterministic=False, env_params=None):
+        def act(key, state, memory, obs, start, *, deterministic=False, env_params):
             nested = CountedParams(env_params, state.transitions)
             return inner.act(
                 key, state.inner, memory, obs, start, deterministic=deterministic, env_params=nested

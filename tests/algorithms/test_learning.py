@@ -5,9 +5,8 @@ import pytest
 
 import purejaxpg as pg
 from experiments.common.defaults import defaults
-from experiments.common.options import RunOptions
-from experiments.common.recipes import ALGORITHMS
-from experiments.common.runs import fill, make_run
+from experiments.common.options import fill
+from experiments.common.runs import make_run
 from purejaxpg.reporting.statistics import iqm
 from purejaxpg.training.train import evaluation_key
 
@@ -29,7 +28,7 @@ LEAST = {
 @pytest.mark.parametrize(("name", "env_id"), LEAST, ids=["-".join(pair) for pair in LEAST])
 def test_learns(name, env_id):
     row = {**defaults(name, env_id), "seeds": 16, "seed": 100}
-    run = make_run(name, fill(RunOptions, row), fill(ALGORITHMS[name][0], row))
+    run = make_run(name, fill(name, row))
 
     def one(key):
         state, _ = pg.train(key, run.algorithm, run.env_params, num_updates=run.num_updates)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import purejaxpg as pg
-from purejaxpg.agent.experience import choose_action
+from purejaxpg.agent.acting import choose_action, on_raw_observations
 from purejaxpg.agent.rollout import begin
 from purejaxpg.outer.normalization import NormalizationParams
 from tests.algorithms.test_ppo import large_head_policy
@@ -33,7 +33,8 @@ def test_forbidden_actions_never_happen(mask_of):
     np.testing.assert_allclose(probs.sum(-1), 1, rtol=1e-6)
 
     def act(key, memory, obs, start):
-        return choose_action(key, env, env_params, policy, params, memory, obs, start)
+        network = on_raw_observations(policy, env, env_params)
+        return choose_action(key, network, params, memory, obs, start)
 
     @jax.jit
     def play(key):

@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import purejaxpg as pg
-from purejaxpg.agent.experience import begin_agent, gather_experience, views
+from purejaxpg.agent.acting import (
+    PolicyValue,
+    begin_agent,
+    both_on_raw_observations,
+    network_output,
+)
+from purejaxpg.agent.experience import gather_experience
 from purejaxpg.agent.minibatch import sequences
 from tests.small import (
     ALGORITHMS,
@@ -153,12 +159,14 @@ def test_experience_of_two_rollouts_is_that_of_the_episodes(cell):
     """Log-probabilities, V(obs) and V(next_obs), also at time limits, against the oracle over both rollouts."""
     env, env_params = pg.make("CartPole-v1", max_steps_in_episode=4)
     policy, value = policy_of(cell, scale=500), value_of(cell)
-    params, loop = begin_agent(jax.random.key(0), env, env_params, policy, value, num_envs=B)
+    networks = PolicyValue(policy, value)
+    params, loop = begin_agent(jax.random.key(0), env, env_params, networks, num_envs=B)
+    raw = both_on_raw_observations(networks, env, env_params)
 
     @jax.jit
     def gather(key, loop):
         return gather_experience(
-            key, env, env_params, policy, value, params, loop, num_steps=T, reward_fn=None
+            key, env, env_params, raw, params, loop, num_steps=T, reward_fn=None
         )
 
     loop, first = gather(jax.random.key(1), loop)
@@ -179,16 +187,14 @@ def test_experience_of_two_rollouts_is_that_of_the_episodes(cell):
             expected, _ = compiled(value.apply)(params.value, after[b][t], next_obs, NO_START)
             np.testing.assert_allclose(both.next_value[t, b], expected[0, 0], rtol=1e-5, atol=1e-5)
     # The update asks again, in pieces of the rollout, with the memory from before each.
-    distribution_of, values_of = views(env, env_params, policy, value)
     for length in (1, 2, T):
         cut = sequences(second, length)
-        again = distribution_of(params.policy, cut.transitions, cut.memory)
+        again = network_output(raw.policy, params.policy, cut.memory.policy, cut.transitions)
         found = again.log_prob(cut.transitions.action)
         assert found.shape == (length, T // length * B)
         np.testing.assert_allclose(found, cut.log_prob, rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(
-            values_of(params.value, cut.transitions, cut.memory), cut.value, rtol=1e-5, atol=1e-5
-        )
+        values = network_output(raw.value, params.value, cut.memory.value, cut.transitions)
+        np.testing.assert_allclose(values, cut.value, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("options", [{}, {"sequence_length": 4}, {"num_minibatches": 1}])
@@ -196,10 +202,9 @@ def test_first_ratio_is_one(options):
     """In every update of PPO, also after others have changed the parameters that memory came from."""
     env, env_params = pg.make("CartPole-v1", max_steps_in_episode=6)
 
-    def largest(log_prob, old_log_prob, advantage):
-        return (
-            jnp.max(jnp.abs(log_prob - old_log_prob) / (1 + jnp.abs(old_log_prob))) + 0 * log_prob
-        )
+    def largest(batch):
+        off = jnp.abs(batch.log_prob - batch.old_log_prob) / (1 + jnp.abs(batch.old_log_prob))
+        return jnp.max(off) + 0 * batch.log_prob
 
     algorithm = pg.ppo(
         env, policy_of("gru", scale=500), value_of("gru"), pg.adam(1e-2), num_envs=4, num_steps=8, num_epochs=1,

@@ -131,5 +131,5 @@ def test_scalars_are_traced_and_matter():
 
 def test_wrong_arguments():
     env, env_params = cartpole()
-    with pytest.raises(ValueError, match="Must be at least 1: num_envs=0, num_steps=8"):
+    with pytest.raises(ValueError, match="num_envs must be at least 1, not 0"):
         small_online_actor_critic(env, env_params, num_envs=0)

@@ -181,7 +181,7 @@ def test_reward_fn_is_what_is_learnt_from():
 @pytest.mark.parametrize(
     "options, sentence",
     [
-        ({"num_envs": 0}, "Must be at least 1: num_envs=0"),
+        ({"num_envs": 0}, "num_envs must be at least 1, not 0"),
         ({"num_value_epochs": 0}, "num_value_epochs=0"),
         (
             {"num_value_minibatches": 3},

@@ -230,7 +230,7 @@ def test_every_scalar_is_traced_and_used():
 def test_counts_are_checked():
     env, env_params = cartpole()
     for name in ("num_steps", "cg_steps", "fisher_subsample", "num_backtracks", "num_value_epochs"):
-        with pytest.raises(ValueError, match=f"at least 1.*{name}=0"):
+        with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
             small_trpo(env, env_params, **{name: 0})
     with pytest.raises(ValueError, match="num_value_minibatches=5"):
         small_trpo(env, env_params, num_value_minibatches=5)

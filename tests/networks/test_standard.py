@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxpg.agent.experience import begin_agent
+from purejaxpg.agent.acting import PolicyValue, begin_agent
 from purejaxpg.functional.distributions import categorical, check_support, diagonal_gaussian
 from purejaxpg.networks.feed_forward import feed_forward
 from purejaxpg.networks.modules import CNN, MLP
@@ -204,8 +204,8 @@ def make_env(action_space):
 def test_policy_and_value_share_nothing():
     """Not even the draw of their first layers, though both were given the same module."""
     torso = MLP((16,))
-    networks = policy_network(Discrete(2), torso), value_network(torso)
-    params, _ = begin_agent(jax.random.key(0), make_env(Discrete(2)), None, *networks, num_envs=2)
+    networks = PolicyValue(policy_network(Discrete(2), torso), value_network(torso))
+    params, _ = begin_agent(jax.random.key(0), make_env(Discrete(2)), None, networks, num_envs=2)
     first_layers = [leaves(tree, "kernel")[0] for tree in params]
     assert first_layers[0].shape == first_layers[1].shape == (6, 16)
     assert np.abs(first_layers[0] - first_layers[1]).max() > 0.1
@@ -242,9 +242,9 @@ def test_actions_have_one_axis(shape):
     ],
 )
 def test_policies_that_do_not_fit_the_environment(given, needed, message):
-    policy, value = policy_network(given), value_network()
+    networks = PolicyValue(policy_network(given), value_network())
     with pytest.raises(ValueError, match=message + r".*policy_network\(env.action_space"):
-        begin_agent(jax.random.key(0), make_env(needed), None, policy, value, num_envs=2)
+        begin_agent(jax.random.key(0), make_env(needed), None, networks, num_envs=2)
 
 
 def test_policies_that_fit():

@@ -94,7 +94,7 @@ def test_first_ratio_is_one_and_networks_see_normalised_observations():
         def build(env):
             return pg.ppo(
                 env, policy, value, pg.adam(1e-2), num_envs=4, num_steps=32, num_epochs=1,
-                num_minibatches=1, policy_loss=loss,
+                num_minibatches=1, entropy_coef=0.0, policy_loss=loss,
             )  # fmt: skip
 
         algorithm = both(build)(env)
@@ -108,9 +108,9 @@ def test_first_ratio_is_one_and_networks_see_normalised_observations():
             losses.append(float(metrics["policy_loss"]))
         return states, seen, losses
 
-    _, _, off = train_with(lambda new, old, advantage: jnp.abs(jnp.exp(new - old) - 1))
+    _, _, off = train_with(lambda batch: jnp.abs(jnp.exp(batch.log_prob - batch.old_log_prob) - 1))
     assert max(off) <= 1e-6
-    states, seen, recorded = train_with(lambda new, old, advantage: old + 0 * new)
+    states, seen, recorded = train_with(lambda batch: batch.old_log_prob + 0 * batch.log_prob)
     for before, transitions, mean_log_prob in zip(states, seen, recorded):
         _, mean, variance = (np.asarray(x, np.float64) for x in before.statistics)
         obs = np.clip((np.asarray(transitions.obs) - mean) / np.sqrt(variance), -10, 10)

@@ -16,10 +16,11 @@ import pytest
 
 import purejaxpg as pg
 from experiments import sweep
+from experiments.common.algorithms import ALGORITHMS
 from experiments.common.defaults import DEFAULTS
+from experiments.common.options import options_type
 from experiments.common.parts import read_columns
-from experiments.common.plan import _real_options, read_plan
-from experiments.common.recipes import ALGORITHMS
+from experiments.common.plan import read_plan, real_options
 from experiments.common.scores import as_worst, has_diverged
 
 PROGRAM = Path(sweep.__file__)
@@ -252,7 +253,7 @@ def test_every_combination_of_static_options_is_a_group(tmp_path):
     assert len(plan.groups) == 4 and len(plan.configurations) == 4 * 2 * 3
     assert [group.first for group in plan.groups] == [0, 6, 12, 18]
     assert [group.run.options.hidden_sizes for group in plan.groups] == [(8,)] * 2 + [(4, 4)] * 2
-    flags = [group.run.algorithm_options.normalize_advantages for group in plan.groups]
+    flags = [group.run.options.normalize_advantages for group in plan.groups]
     assert flags == [True, False] * 2
     rates = np.array([row["learning_rate"] for row in plan.configurations])
     rates = rates.reshape(4, 3, 2)  # the list changes faster than the draws
@@ -307,7 +308,7 @@ def test_senseless_plans_are_refused_in_a_sentence(text, words, tmp_path, capsys
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_real_option_may_be_traced(name, tmp_path):
     """One update with all of them as tracers at once; Python's `if` on one of them would raise."""
-    real = sorted(_real_options(name))
+    real = sorted(real_options(options_type(name, {})))
     assert "learning_rate" in real or "value_learning_rate" in real
     assert {"discount", "entropy_coef"} < set(real)
     sizes = "num_envs = 2\nnum_steps = 8\ntotal_steps = 32\nhidden_sizes = [4]\n"

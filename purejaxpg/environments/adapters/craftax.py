@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxpg.environments.adapters.common import check_name, typed_like
-from purejaxpg.environments.gymnax import override
+from purejaxpg.environments.parameters import override
 from purejaxpg.environments.wrappers import episode_statistics
 from purejaxpg.types import Box, Discrete, Env, PyTree, strong
 
@@ -44,7 +44,7 @@ def make_craftax(env_id: str, **params: Any) -> tuple[Env, PyTree]:
 
     check_name(env_id, NAMES, "Craftax")
     game = make_craftax_env_from_name(env_id, auto_reset=False)
-    env_params = override(env_id, game.default_params, params)
+    env_params = override(game.default_params, params, owner=env_id)
     space = game.observation_space(env_params)
 
     def reset(key, params):
