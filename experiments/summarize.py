@@ -8,7 +8,6 @@ written by hand and stays as it is. Figures come from the JSON files in experime
 from commands.json there.
 """
 
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,12 +81,11 @@ def fill(path: Path, blocks: dict[str, str]) -> str:
     text = path.read_text()
     for name, block in blocks.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        pattern = f"{re.escape(begin)}\n.*?{re.escape(end)}"
-        text, number = re.subn(
-            pattern, lambda _, x=f"{begin}\n{block}\n{end}": x, text, flags=re.DOTALL
-        )
-        if number != 1:
-            raise ValueError(f"{path} needs {begin} and {end} once, not {number} times.")
+        before, _, others = text.partition(begin)
+        _, found, after = others.partition(end)
+        if not found or begin in after:
+            raise ValueError(f"{path} needs the markers {begin} and {end}, once.")
+        text = f"{before}{begin}\n{block}\n{end}{after}"
     return text
 
 

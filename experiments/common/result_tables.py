@@ -21,7 +21,10 @@ HEADLINES = (
     "online_actor_critic-CartPole-v1",
 )
 """The rows of the first page: a small task, a large one and a hard one, and every algorithm."""
+RUN_HEAD = ("run", "seeds", "steps per seed", "IQM", "95% interval", "worst, best seed", "time")
 PARTS_OF_PPO = "benchmark-CartPole-64x128.json"
+TRPO_OPTIONS = ("fisher_subsample", "num_value_epochs")
+"""What the two benchmarks of TRPO differ in."""
 WIDTH = 100
 """Characters after which a command is broken by a backslash."""
 
@@ -75,16 +78,14 @@ def read_runs(folder: Path) -> list[Run]:
 def headlines(folder: Path) -> str:
     """The result rows of the first page."""
     runs = {run.name: run for run in read_runs(folder)}
-    head = ("run", "seeds", "steps per seed", "IQM", "95% interval", "worst, best seed", "time")
-    return table(head, (_run_row(runs[name], "experiments/results/") for name in HEADLINES))
+    return table(RUN_HEAD, (_run_row(runs[name], "experiments/results/") for name in HEADLINES))
 
 
 def run_tables(folder: Path) -> dict[str, str]:
     """Blocks `runs` and `adapters`: what train.py made in environments of gymnax, and in others."""
     plain = [run for run in read_runs(folder) if ":" not in run.options["env"]]
     others = [run for run in read_runs(folder) if ":" in run.options["env"]]
-    head = ("run", "seeds", "steps per seed", "IQM", "95% interval", "worst, best seed", "time")
-    head = (*head, "first seed", "jax")
+    head = (*RUN_HEAD, "first seed", "jax")
     commands = read_commands(folder)
 
     def rows(runs: list[Run]) -> Iterable[list[str]]:
@@ -198,8 +199,8 @@ def benchmark_tables(folder: Path) -> dict[str, str]:
             ours, ppo = (x[part]["median_seconds"] for x in (content["figures"], of_ppo))
             row += [number(1e3 * ours, 1), number(ours / ppo, 2)]
         trpo.append(row)
-    head = ("Fisher products of", "regression of V")
-    head += ("update, median ms", "times PPO's", "training, median ms", "times PPO's")
+    measured = ("update, median ms", "times PPO's", "training, median ms", "times PPO's")
+    head = ("Fisher products of", "regression of V", *measured)
     return {
         "parts": parts_table(folder) + listed(commands, [PARTS_OF_PPO]),
         "trpo-speed": table(head, trpo) + listed(commands, files),
@@ -207,12 +208,11 @@ def benchmark_tables(folder: Path) -> dict[str, str]:
     }
 
 
-TRPO_OPTIONS = ("fisher_subsample", "num_value_epochs")
-
-
 def sharded_table(folder: Path) -> str:
     """Seeds over two devices, as `sweep` does it, against plain vmap on one, for each version of JAX."""
-    commands, rows, made = read_commands(folder), [], []
+    commands = read_commands(folder)
+    rows: list[list[str]] = []
+    made: list[str] = []
     for old in (x for x in commands if x.startswith("benchmark-sweep-") and "jax-0.10" in x):
         files = old, old.replace("jax-0.10", "jax-0.11")
         options = commands[old].partition("benchmark.py ")[2].partition(" --seeds")[0]

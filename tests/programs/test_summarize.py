@@ -59,7 +59,11 @@ def test_a_new_run_is_a_row(copy):
         (RUN, "{}", "'seeds' is missing"),
         (RUN, None, "No such file"),
         ("experiments/results/commands.json", '{"gone": "python x.py"}', "names gone: not there"),
-        ("README.md", "<!-- results -->", "needs <!-- results --> and <!-- /results --> once"),
+        (
+            "README.md",
+            "<!-- results -->",
+            "needs the markers <!-- results --> and <!-- /results -->",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_sentence(copy, file, content, message, capsys):
