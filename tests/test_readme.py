@@ -5,7 +5,11 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import pytest
+
+import purejaxpg as pg
+from tests.small import ALGORITHMS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -127,6 +131,24 @@ def test_what_is_wrong_in_a_page_is_found(tmp_path):
     assert missing_files(page) == ["tests/test_gone.py"]
     assert long_lines(page) == [8]
     assert [(x.language, x.line) for x in blocks_of(page)] == [("bash", 6), ("python", 10)]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_metric_is_explained(name):
+    """The table says of every metric which algorithms have it, and of no other that they do."""
+    env, env_params = pg.make("CartPole-v1")
+    algorithm = ALGORITHMS[name](env, env_params)
+    key = jax.random.key(0)
+    state = jax.eval_shape(algorithm.init, key, env_params)
+    metrics = jax.eval_shape(algorithm.step, key, state, env_params)[2]
+    rows = re.findall(
+        r"^\| `(\w+)` \|.*\| ([^|]+) \|$",
+        (ROOT / "purejaxpg" / "README.md").read_text().partition("\n## Metrics\n")[2],
+        flags=re.MULTILINE,
+    )
+    letter = name[0].upper()
+    explained = {metric for metric, where in rows if re.search(rf"\b(all|{letter})\b", where)}
+    assert explained == set(metrics)
 
 
 def test_ci_takes_the_test_command_from_the_first_page():
