@@ -18,6 +18,7 @@ import numpy as np
 import tyro
 
 from experiments.common import runtime
+from experiments.common.gif import shrink
 from experiments.common.recipes import build_gymnax_env
 from experiments.common.results import write_whole
 from experiments.evaluate import Trained, load, take
@@ -147,7 +148,12 @@ def animate(trained: Trained, episode: Episode, output: Path) -> None:
     env: Any = build_gymnax_env(trained.run.options)
     output.parent.mkdir(parents=True, exist_ok=True)
     visualizer = Visualizer(env, trained.run.env_params, states, returns)
-    write_whole(output, lambda temporary: visualizer.animate(str(temporary)))
+
+    def write(temporary: Path) -> None:
+        visualizer.animate(str(temporary))
+        shrink(temporary)
+
+    write_whole(output, write)
 
 
 if __name__ == "__main__":
