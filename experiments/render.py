@@ -112,15 +112,15 @@ def play(trained: Trained, options: Options) -> Episode:
         return unroll(play_key, env, env_params, act, loop, num_steps=options.max_steps)[1]
 
     key = jax.random.fold_in(jax.random.key(options.key), trained.seeds[0])
-    seen = jax.tree.map(lambda x: np.asarray(x)[:, 0], steps(key))
-    done = seen.terminated | seen.truncated
+    transitions = jax.tree.map(lambda x: np.asarray(x)[:, 0], steps(key))
+    done = transitions.terminated | transitions.truncated
     length = int(np.argmax(done)) + 1 if done.any() else options.max_steps
     states = jax.tree.map(
         lambda before, after: np.concatenate([before[:length], after[length - 1 : length]]),
-        seen.info["before"],
-        seen.info["after"],
+        transitions.info["before"],
+        transitions.info["after"],
     )
-    return Episode(states, seen.reward[:length])
+    return Episode(states, transitions.reward[:length])
 
 
 def with_states(env: Env) -> Env:

@@ -36,7 +36,7 @@ class Options:
     output: Path | None = None
     """Folder of the report; `report` in the first folder of results if not given."""
     target: float | None = None
-    """Return from which on a run is as good as can be, for the optimality gap; else the best seen."""
+    """Return from which on a run is as good as can be, for the optimality gap; else the best found."""
 
 
 class Results(NamedTuple):

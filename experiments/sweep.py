@@ -39,7 +39,7 @@ class SweepOptions:
     output: Path = Path("results")
     """Where the folders of results are."""
     resume: bool = False
-    """Go on with the folder, with the file and options it was begun with."""
+    """Go on with the folder, with the file and options it was started with."""
     overwrite: bool = False
     """Empty the folder first."""
     chunk_size: int | None = None
@@ -83,11 +83,11 @@ def prepare(plan: Plan, programs: list[Callable], options: SweepOptions, folder:
         stored = read_config(folder)
         if up_to_date(stored["config"]) != plan.config():
             raise ValueError(
-                f"{folder} was begun with another file or other options; choose another --name."
+                f"{folder} was started with another file or other options; choose another --name."
             )
         sizes = stored["chunk_sizes"]
         if options.chunk_size not in (None, *sizes):
-            raise ValueError(f"{folder} was begun with chunks of {sizes}, which --resume keeps.")
+            raise ValueError(f"{folder} was started with chunks of {sizes}, which --resume keeps.")
         if stored["versions"] != runtime.describe():
             print("note: earlier chunks are of other versions or devices, see config.json")
         return sizes

@@ -35,7 +35,7 @@ class FolderOptions:
     output: Path = Path("results")
     """Where the folders of results are."""
     resume: bool = False
-    """Go on from the checkpoint in the folder, with the options it was begun with."""
+    """Go on from the checkpoint in the folder, with the options it was started with."""
     overwrite: bool = False
     """Empty the folder first."""
     tracker: Literal["none", "tensorboard", "wandb"] = "none"
@@ -125,7 +125,7 @@ def parse(arguments: list[str]) -> tuple[Run, FolderOptions]:
         changed = [key for key, value in run.config().items() if stored.get(key) != value]
         if changed:
             raise ValueError(
-                f"{folder} was begun with other values of {', '.join(changed)}; leave these options "
+                f"{folder} was started with other values of {', '.join(changed)}; leave these options "
                 "away, or choose another --name."
             )
     return run, own

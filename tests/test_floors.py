@@ -147,12 +147,17 @@ def test_no_module_is_shadowed(module):
 
 def code_lines(source: str) -> int:
     """Lines that are neither empty nor of a docstring."""
-    number = sum(bool(line.strip()) for line in source.splitlines())
+    lines = dict(enumerate(source.splitlines(), 1))
     for node in ast.walk(ast.parse(source)):
         documented = isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef)
         if documented and ast.get_docstring(node) is not None:
-            number -= node.body[0].end_lineno - node.body[0].lineno + 1
-    return number
+            for number in range(node.body[0].lineno, node.body[0].end_lineno + 1):
+                del lines[number]
+    return sum(bool(line.strip()) for line in lines.values())
+
+
+def test_lines_of_code_are_counted():
+    assert code_lines('"""A.\n\nB."""\n\ndef f():\n    """C.\n\n    D."""\n    return 1\n') == 2
 
 
 @pytest.mark.parametrize(

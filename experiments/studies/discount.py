@@ -71,8 +71,8 @@ def measure(options: Options) -> dict[str, Any]:
             return jax.random.randint(key, obs.shape, 0, 4), memory
 
         loop = begin(key, env, env_params, (), num_envs=options.episodes)
-        seen = pg.unroll(key, env, env_params, act, loop, num_steps=limit)[1]
-        reward = seen.reward * (jnp.cumsum(seen.start, axis=0) == 1)
+        transitions = pg.unroll(key, env, env_params, act, loop, num_steps=limit)[1]
+        reward = transitions.reward * (jnp.cumsum(transitions.start, axis=0) == 1)
         powers = jnp.array(DISCOUNTS)[:, None] ** jnp.arange(limit)
         return reward.sum(0), powers @ reward
 

@@ -142,26 +142,36 @@ def measure(options: Options) -> dict[str, Any]:
     policy = pg.tabular_policy(logits.shape[1])
 
     def act(key, memory, obs, start):
-        seen = at.env.observe(obs, at.env_params)[None]
-        return policy.apply(logits, memory, seen, start)[0].sample(seed=key)[0], memory
+        observed = at.env.observe(obs, at.env_params)[None]
+        return policy.apply(logits, memory, observed, start)[0].sample(seed=key)[0], memory
 
     def episodes(key, number):
         """The first episode of each environment, and true where it goes on."""
         loop = begin(key, at.env, at.env_params, (), num_envs=number)
-        seen = pg.unroll(key, at.env, at.env_params, act, loop, num_steps=limit)[1]
-        return seen, jnp.cumsum(seen.start, axis=0) == 1
+        transitions = pg.unroll(key, at.env, at.env_params, act, loop, num_steps=limit)[1]
+        return transitions, jnp.cumsum(transitions.start, axis=0) == 1
 
-    def rollout(seen):
-        return seen.obs, seen.reward, seen.next_obs, seen.terminated, seen.truncated
+    def rollout(transitions):
+        return (
+            transitions.obs,
+            transitions.reward,
+            transitions.next_obs,
+            transitions.terminated,
+            transitions.truncated,
+        )
 
     @jax.jit
     def fit(key):
-        seen, going_on = episodes(key, options.fitting_episodes)
-        zeros = jnp.zeros_like(seen.reward)
+        transitions, going_on = episodes(key, options.fitting_episodes)
+        zeros = jnp.zeros_like(transitions.reward)
         returns = pg.discounted_returns(
-            seen.reward, zeros, seen.terminated, seen.truncated, discount=discount
+            transitions.reward,
+            zeros,
+            transitions.terminated,
+            transitions.truncated,
+            discount=discount,
         )
-        here = jax.nn.one_hot(seen.obs, len(logits)) * going_on[..., None]
+        here = jax.nn.one_hot(transitions.obs, len(logits)) * going_on[..., None]
         return jnp.einsum("tb,tbs->s", returns, here) / jnp.maximum(here.sum((0, 1)), 1)
 
     value = {
@@ -173,9 +183,9 @@ def measure(options: Options) -> dict[str, Any]:
 
     def gradients(key):
         """Name -> form -> gradient of each episode, `[number, S, A]`."""
-        seen, going_on = episodes(key, BATCH)
+        transitions, going_on = episodes(key, BATCH)
         time = jnp.arange(limit)[:, None]
-        advantage = {name: estimate(*rollout(seen)) for name, estimate in table.items()}
+        advantage = {name: estimate(*rollout(transitions)) for name, estimate in table.items()}
         to_go = advantage["reward to go"]
         advantage["trajectory"] = jnp.broadcast_to(to_go[0], to_go.shape)
         # Means of the other episodes: independent of the one that they are subtracted from.
@@ -186,9 +196,9 @@ def measure(options: Options) -> dict[str, Any]:
         advantage["reward to go, mean baseline"] = to_go - others
 
         def loss(logits, obs, action, weight, advantage):
-            seen = jax.nn.one_hot(obs, len(logits))[:, None]
-            start = jnp.zeros(seen.shape[:2], bool)  # a table has no memory to reset
-            log_prob = policy.apply(logits, (), seen, start)[0].log_prob(action[:, None])[:, 0]
+            observed = jax.nn.one_hot(obs, len(logits))[:, None]
+            start = jnp.zeros(observed.shape[:2], bool)  # a table has no memory to reset
+            log_prob = policy.apply(logits, (), observed, start)[0].log_prob(action[:, None])[:, 0]
             return jnp.sum(weight * pg.policy_gradient_loss(log_prob, advantage))
 
         one = jax.vmap(jax.grad(loss), in_axes=(None, 1, 1, 1, 1))
@@ -198,7 +208,7 @@ def measure(options: Options) -> dict[str, Any]:
             # The whole return is discounted from the episode's start already.
             weighted = usual if name.startswith("trajectory") else going_on * discount**time
             return {
-                form: -one(logits, seen.obs, seen.action, weight, advantage)
+                form: -one(logits, transitions.obs, transitions.action, weight, advantage)
                 for form, weight in (("discount^t", weighted), ("usual", usual))
             }
 

@@ -95,7 +95,7 @@ def measure(options: Options, at: Any) -> dict[str, Any]:
     def act(key, memory, obs, start):
         return jax.random.categorical(key, jnp.log(probs)[obs]), memory
 
-    def fit(value, view, rate, target_fn, key, seen, going_on):
+    def fit(value, view, rate, target_fn, key, transitions, going_on):
         """Full passes over the data with targets that are made anew before each."""
         begin_key, key = jax.random.split(key)
         params = value.init(begin_key, view[None, :1])
@@ -107,9 +107,9 @@ def measure(options: Options, at: Any) -> dict[str, Any]:
         def one_pass(carry, key):
             params, opt_state = carry
             table = values(params, jnp.arange(states)[None])[0]
-            target = target_fn(seen, table)
+            target = target_fn(transitions, table)
             params, opt_state, _ = fit_value(
-                key, values, optimizer, params, opt_state, (seen.obs,), target, going_on * 1.0,
+                key, values, optimizer, params, opt_state, (transitions.obs,), target, going_on * 1.0,
                 num_epochs=1, num_minibatches=4,
             )  # fmt: skip
             return (params, opt_state), None
@@ -118,24 +118,33 @@ def measure(options: Options, at: Any) -> dict[str, Any]:
         (params, _), _ = jax.lax.scan(one_pass, (params, optimizer.init(params)), keys)
         return values(params, jnp.arange(states)[None])[0]
 
-    def monte_carlo(seen, table):
+    def monte_carlo(transitions, table):
         # No V enters: episodes that the time limit cuts are few, and end with outcome 0.
-        zeros = jnp.zeros_like(seen.reward)
+        zeros = jnp.zeros_like(transitions.reward)
         return pg.discounted_returns(
-            seen.reward, zeros, seen.terminated, seen.truncated, discount=discount
+            transitions.reward,
+            zeros,
+            transitions.terminated,
+            transitions.truncated,
+            discount=discount,
         )
 
-    def bootstrapped(seen, table):
-        return pg.td_targets(seen.reward, table[seen.next_obs], seen.terminated, discount=discount)
+    def bootstrapped(transitions, table):
+        return pg.td_targets(
+            transitions.reward,
+            table[transitions.next_obs],
+            transitions.terminated,
+            discount=discount,
+        )
 
     def run(key, *, number):
         reset_key, data_key, *fit_keys = jax.random.split(key, 6)
         loop = begin(reset_key, at.env, env_params, (), num_envs=number)
-        seen = pg.unroll(data_key, at.env, env_params, act, loop, num_steps=limit)[1]
-        going_on = jnp.cumsum(seen.start, axis=0) == 1
+        transitions = pg.unroll(data_key, at.env, env_params, act, loop, num_steps=limit)[1]
+        going_on = jnp.cumsum(transitions.start, axis=0) == 1
         targets = {"Monte Carlo": monte_carlo, "bootstrapped": bootstrapped}
         return {
-            f"{name}, {label}": fit(*fits[name], target_fn, key, seen, going_on)
+            f"{name}, {label}": fit(*fits[name], target_fn, key, transitions, going_on)
             for key, (name, label, target_fn) in zip(
                 fit_keys, [(name, *target) for name in fits for target in targets.items()]
             )

@@ -113,7 +113,7 @@ def begin(options: Options) -> dict[str, dict[str, list[list[float | None]]]]:
     """The returns that are there already; empty in a new folder.
 
     Raises:
-      FileExistsError, ValueError: the folder holds something else, or was begun with other options.
+      FileExistsError, ValueError: the folder holds something else, or was started with other options.
     """
     partial_file = options.output / "partial.json"
     if not partial_file.is_file():
@@ -121,7 +121,9 @@ def begin(options: Options) -> dict[str, dict[str, list[list[float | None]]]]:
         return {}
     stored = read_json(partial_file)
     if stored.get("config") != partial_content(options, {})["config"]:
-        raise ValueError(f"{options.output} was begun with other options; choose another --output.")
+        raise ValueError(
+            f"{options.output} was started with other options; choose another --output."
+        )
     return stored["returns"]
 
 

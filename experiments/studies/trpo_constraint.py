@@ -74,11 +74,11 @@ def measure(run: Run) -> dict[str, np.ndarray]:
 
     def step(key, state):
         key = jax.random.fold_in(key, state.update)
-        new, seen, metrics = run.algorithm.step(key, state, run.env_params)
-        return new, (seen.obs, seen.start), metrics
+        new, transitions, metrics = run.algorithm.step(key, state, run.env_params)
+        return new, (transitions.obs, transitions.start), metrics
 
-    def kl(params, new_params, seen):
-        obs, start = seen
+    def kl(params, new_params, transitions):
+        obs, start = transitions
         old, new = (
             policy.apply(x, (), run.env.observe(obs, run.env_params), start)[0]
             for x in (params, new_params)
@@ -89,8 +89,8 @@ def measure(run: Run) -> dict[str, np.ndarray]:
     state = distribute(run.initial_state)(run.keys())
     rows = []
     for _ in range(run.num_updates):
-        new, seen, metrics = one_update(run.keys(), state)
-        row = {"kl": recompute(state.params.policy, new.params.policy, seen)}
+        new, transitions, metrics = one_update(run.keys(), state)
+        row = {"kl": recompute(state.params.policy, new.params.policy, transitions)}
         row |= {"kl_in_search": metrics["kl"], "kl_proposed": metrics["kl_proposed"]}
         row |= {"accepted": metrics["step_accepted"], "candidate": metrics["accepted_candidate"]}
         rows.append(jax.tree.map(np.asarray, row))

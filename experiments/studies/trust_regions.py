@@ -112,9 +112,11 @@ def measure(
         if epochs:  # TRPO's networks and environments, and an optimizer that begins
             fresh = algorithm.init(init_key, env_params)
             state = fresh._replace(params=state.params, loop=state.loop, update=state.update)
-        new, seen, _ = algorithm.step(step_key, state, env_params)
+        new, transitions, _ = algorithm.step(step_key, state, env_params)
         old_policy, new_policy = (
-            policy.apply(x.params.policy, (), env.observe(seen.obs, env_params), seen.start)[0]
+            policy.apply(
+                x.params.policy, (), env.observe(transitions.obs, env_params), transitions.start
+            )[0]
             for x in (state, new)
         )
         test = partial(pg.evaluate, test_key, algorithm, num_episodes=options.eval_episodes)

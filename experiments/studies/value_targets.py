@@ -87,22 +87,27 @@ def measure_targets(options: Options) -> dict[int, dict[int, dict[str, float]]]:
 
     def episodes(key, number):
         loop = begin(key, at.env, at.env_params, (), num_envs=number)
-        seen = pg.unroll(key, at.env, at.env_params, act, loop, num_steps=limit)[1]
-        return seen, jnp.cumsum(seen.start, axis=0) == 1
+        transitions = pg.unroll(key, at.env, at.env_params, act, loop, num_steps=limit)[1]
+        return transitions, jnp.cumsum(transitions.start, axis=0) == 1
 
-    def rollout(seen, value):
-        return seen.reward, value[seen.next_obs], seen.terminated, seen.truncated
+    def rollout(transitions, value):
+        return (
+            transitions.reward,
+            value[transitions.next_obs],
+            transitions.terminated,
+            transitions.truncated,
+        )
 
     @jax.jit
     def fit(key, value):
         """One pass: a gradient step on the mean one-step error of 100 episodes."""
-        seen, going_on = episodes(key, 100)
-        target = pg.td_targets(*rollout(seen, value)[:3], discount=options.discount)
+        transitions, going_on = episodes(key, 100)
+        target = pg.td_targets(*rollout(transitions, value)[:3], discount=options.discount)
 
         def loss(value):
-            found = value_at.apply(value, (), at.env.observe(seen.obs, at.env_params), seen.start)[
-                0
-            ]
+            found = value_at.apply(
+                value, (), at.env.observe(transitions.obs, at.env_params), transitions.start
+            )[0]
             return jnp.sum(going_on * pg.value_loss(found, target)) / going_on.sum()
 
         return value - jax.grad(loss)(value)
@@ -110,10 +115,10 @@ def measure_targets(options: Options) -> dict[int, dict[int, dict[str, float]]]:
     @partial(jax.jit, static_argnames="n")
     def moments(key, value, n):
         """Per state: number of visits, sum of errors of the target, and of their squares."""
-        seen, going_on = episodes(key, BATCH)
-        target = pg.n_step_returns(*rollout(seen, value), discount=options.discount, n=n)
-        error = target - exact[seen.obs]
-        here = jax.nn.one_hot(seen.obs, states) * going_on[..., None]
+        transitions, going_on = episodes(key, BATCH)
+        target = pg.n_step_returns(*rollout(transitions, value), discount=options.discount, n=n)
+        error = target - exact[transitions.obs]
+        here = jax.nn.one_hot(transitions.obs, states) * going_on[..., None]
         return tuple(jnp.einsum("tb,tbs->s", error**k, here) for k in range(3))
 
     fit_key, key = jax.random.split(jax.random.key(options.seed))

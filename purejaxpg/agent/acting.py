@@ -52,7 +52,7 @@ def on_raw_observations(network: Network, env: Env, env_params: PyTree) -> Netwo
     return network._replace(init=init, apply=apply)
 
 
-def both_on_raw_observations(networks: PolicyValue, env: Env, env_params: PyTree) -> PolicyValue:
+def raw_networks(networks: PolicyValue, env: Env, env_params: PyTree) -> PolicyValue:
     """`on_raw_observations` of policy and value network."""
     return PolicyValue(*(on_raw_observations(network, env, env_params) for network in networks))
 
@@ -101,7 +101,7 @@ def begin_agent(
     policy_key, value_key, env_key = jax.random.split(key, 3)
     memory = initial_memory(networks, num_envs)
     loop = begin(env_key, env, env_params, memory, num_envs=num_envs)
-    policy, value = both_on_raw_observations(networks, env, env_params)
+    policy, value = raw_networks(networks, env, env_params)
     obs, start = loop.obs[None], loop.start[None]
     params = PolicyValue(policy.init(policy_key, obs), value.init(value_key, obs))
     distribution, _ = policy.apply(params.policy, memory.policy, obs, start)

@@ -11,9 +11,9 @@ from purejaxpg.agent.acting import (
     PolicyValue,
     act_in_rollout,
     begin_agent,
-    both_on_raw_observations,
     make_act,
     network_output,
+    raw_networks,
 )
 from purejaxpg.agent.experience import learnt_reward
 from purejaxpg.agent.metrics import complete_metrics
@@ -115,7 +115,7 @@ def online_actor_critic(
         return OnlineActorCriticState(params, opt_state, traces, loop, jnp.zeros((), jnp.int32))
 
     def step(key, state, env_params):
-        agent = both_on_raw_observations(networks, env, env_params)
+        agent = raw_networks(networks, env, env_params)
         bonus = resolve(entropy_coef, state.update)
 
         def distribution_of(params, transitions):

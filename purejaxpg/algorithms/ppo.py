@@ -7,13 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purejaxpg.agent.acting import (
-    PolicyValue,
-    begin_agent,
-    both_on_raw_observations,
-    make_act,
-    network_output,
-)
+from purejaxpg.agent.acting import PolicyValue, begin_agent, make_act, network_output, raw_networks
 from purejaxpg.agent.experience import gather_experience
 from purejaxpg.agent.metrics import complete_metrics
 from purejaxpg.agent.minibatch import choose_sequence_length, sequences, shuffled_epochs
@@ -158,7 +152,7 @@ def ppo(
 
     def step(key, state, env_params):
         rollout_key, shuffle_key = jax.random.split(key)
-        agent = both_on_raw_observations(networks, env, env_params)
+        agent = raw_networks(networks, env, env_params)
         loop, old = gather_experience(
             rollout_key, env, env_params, agent, state.params, state.loop,
             num_steps=num_steps, reward_fn=reward_fn,

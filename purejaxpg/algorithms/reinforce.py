@@ -10,10 +10,10 @@ import optax
 from purejaxpg.agent.acting import (
     PolicyValue,
     begin_agent,
-    both_on_raw_observations,
     initial_memory,
     make_act,
     network_output,
+    raw_networks,
 )
 from purejaxpg.agent.experience import gather_experience
 from purejaxpg.agent.metrics import complete_metrics
@@ -134,7 +134,7 @@ def reinforce(
         reset_key, rollout_key, shuffle_key = jax.random.split(key, 3)
         memory = initial_memory(networks, num_envs)
         loop = begin(reset_key, env, env_params, memory, num_envs=num_envs)
-        agent = both_on_raw_observations(networks, env, env_params)
+        agent = raw_networks(networks, env, env_params)
         _, old = gather_experience(
             rollout_key, env, env_params, agent, state.params, loop,
             num_steps=num_steps, reward_fn=reward_fn,

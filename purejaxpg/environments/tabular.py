@@ -58,13 +58,13 @@ def frozen_lake(*, success_rate: float = 1 / 3, **env_kwargs: Any) -> Tabular:
     sure, _ = make("FrozenLake-misc", env_kwargs={**env_kwargs, "is_slippery": False})
     desc = env_kwargs.get("desc")
     columns = len(desc[0]) if desc else round(_number(env.observation_space(env_params)) ** 0.5)
-    seen, mdp = tabulate(sure, env_params.replace(max_steps_in_episode=10**6))
+    observations, mdp = tabulate(sure, env_params.replace(max_steps_in_episode=10**6))
     success_rate = success_rate if env_kwargs.get("is_slippery", True) else 1.0
     eye = np.eye(4)
     aside = (np.roll(eye, 1, axis=1) + np.roll(eye, -1, axis=1)) / 2
     mdp = with_action_noise(mdp, jnp.asarray(success_rate * eye + (1 - success_rate) * aside))
-    cells = np.stack(np.divmod(seen, columns), axis=1)
-    return Tabular(indexed(env, seen), env_params, check(mdp), cells)
+    cells = np.stack(np.divmod(observations, columns), axis=1)
+    return Tabular(indexed(env, observations), env_params, check(mdp), cells)
 
 
 def four_rooms(*, fail_prob: float = 1 / 3, **env_kwargs: Any) -> Tabular:
@@ -89,10 +89,10 @@ def four_rooms(*, fail_prob: float = 1 / 3, **env_kwargs: Any) -> Tabular:
       (103, 4)
     """
     env, env_params = make("FourRooms-misc", env_kwargs=env_kwargs, fail_prob=fail_prob)
-    seen, mdp = tabulate(env, env_params.replace(fail_prob=0.0, max_steps_in_episode=10**6))
+    observations, mdp = tabulate(env, env_params.replace(fail_prob=0.0, max_steps_in_episode=10**6))
     random = min(4 / 3 * fail_prob, 1.0)
     mdp = with_action_noise(mdp, (1 - random) * jnp.eye(4) + random / 4)
-    return Tabular(indexed(env, seen), env_params, check(mdp), seen[:, :2])
+    return Tabular(indexed(env, observations), env_params, check(mdp), observations[:, :2])
 
 
 def tabulate(env: Env, env_params: PyTree) -> tuple[np.ndarray, FiniteMDP]:
@@ -126,27 +126,28 @@ def tabulate(env: Env, env_params: PyTree) -> tuple[np.ndarray, FiniteMDP]:
     """
     key, actions = jax.random.key(0), jnp.arange(_number(env.action_space(env_params)))
     obs, state = env.reset(key, env_params)
-    states, seen, index = [state], [np.asarray(obs)], {np.asarray(obs).tobytes(): 0}
+    first = np.asarray(obs)
+    states, observations, index = [state], [first], {first.tobytes(): 0}
     edges: list[tuple[int, int, int]] = []
     rewards: list[np.ndarray] = []
     while len(rewards) < len(states):  # step from the states in the order in which they were found
         obs, after, reward, terminated, *_ = jax.vmap(env.step, in_axes=(None, None, 0, None))(
             key, states[len(rewards)], actions, env_params
         )
-        found_obs = np.asarray(obs)
+        arrived = np.asarray(obs)
         for action in np.flatnonzero(~np.asarray(terminated)).tolist():
-            found = found_obs[action].tobytes()
-            if found not in index:
-                index[found] = len(states)
+            code = arrived[action].tobytes()
+            if code not in index:
+                index[code] = len(states)
                 states.append(jax.tree.map(lambda x, action=action: x[action], after))
-                seen.append(found_obs[action])
-            edges.append((len(rewards), action, index[found]))
+                observations.append(arrived[action])
+            edges.append((len(rewards), action, index[code]))
         rewards.append(np.asarray(reward))
     transition = np.zeros((len(states), len(actions), len(states)), np.float32)
     transition[tuple(np.array(edges, int).T)] = 1.0
     start = np.eye(len(states), dtype=np.float32)[0]
     mdp = FiniteMDP(jnp.asarray(transition), jnp.asarray(np.stack(rewards)), jnp.asarray(start))
-    return np.stack(seen), mdp
+    return np.stack(observations), mdp
 
 
 def _number(space: Space) -> int:

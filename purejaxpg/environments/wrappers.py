@@ -159,8 +159,8 @@ def flatten_observations(env: Env) -> Env:
 
     def observe(obs, params):
         leading = obs.shape[:-1]
-        seen = env.observe(obs.reshape(leading + raw_shape(params)), params)
-        return on_obs(lambda x: x.reshape((*leading, -1)), seen)
+        observed = env.observe(obs.reshape(leading + raw_shape(params)), params)
+        return on_obs(lambda x: x.reshape((*leading, -1)), observed)
 
     return env._replace(
         reset=reset, step=step, observation_space=observation_space, observe=observe

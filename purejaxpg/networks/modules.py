@@ -113,16 +113,16 @@ class DiscreteHead(nn.Module):
     n: int
 
     @nn.compact
-    def __call__(self, seen: jax.Array | Masked) -> tuple[jax.Array, jax.Array | None]:
+    def __call__(self, observed: jax.Array | Masked) -> tuple[jax.Array, jax.Array | None]:
         """The logits and the mask.
 
         Args:
-          seen: what `Env.observe` gives, `[N, ...]` or a `Masked`.
+          observed: what `Env.observe` gives, `[N, ...]` or a `Masked`.
 
         Returns:
           Logits `[N, n]`, and the mask `[N, n]` or None.
         """
-        obs, mask = split_mask(seen)
+        obs, mask = split_mask(observed)
         return dense(self.n, 0.01)(self.torso(obs)), mask
 
 
@@ -164,16 +164,16 @@ class ValueHead(nn.Module):
     torso: Callable
 
     @nn.compact
-    def __call__(self, seen: jax.Array | Masked) -> jax.Array:
+    def __call__(self, observed: jax.Array | Masked) -> jax.Array:
         """The values.
 
         Args:
-          seen: what `Env.observe` gives, `[N, ...]` or a `Masked`.
+          observed: what `Env.observe` gives, `[N, ...]` or a `Masked`.
 
         Returns:
           `[N]`, in the units of the return.
         """
-        obs, _ = split_mask(seen)
+        obs, _ = split_mask(observed)
         return dense(1, 1.0)(self.torso(obs)).squeeze(-1)
 
 

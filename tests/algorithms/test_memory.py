@@ -19,8 +19,8 @@ import purejaxpg as pg
 from purejaxpg.agent.acting import (
     PolicyValue,
     begin_agent,
-    both_on_raw_observations,
     network_output,
+    raw_networks,
 )
 from purejaxpg.agent.experience import gather_experience
 from purejaxpg.agent.minibatch import sequences
@@ -161,7 +161,7 @@ def test_experience_of_two_rollouts_is_that_of_the_episodes(cell):
     policy, value = policy_of(cell, scale=500), value_of(cell)
     networks = PolicyValue(policy, value)
     params, loop = begin_agent(jax.random.key(0), env, env_params, networks, num_envs=B)
-    raw = both_on_raw_observations(networks, env, env_params)
+    raw = raw_networks(networks, env, env_params)
 
     @jax.jit
     def gather(key, loop):

@@ -201,7 +201,7 @@ def test_an_interrupted_ablation_goes_on(tmp_path, monkeypatch, capsys):
     with pytest.raises(KeyboardInterrupt):
         surrogate_ablation.main(arguments)
     assert surrogate_ablation.main([*arguments, "--seed", "1"]) == 2
-    assert "was begun with other options" in capsys.readouterr().err
+    assert "was started with other options" in capsys.readouterr().err
     content = run(surrogate_ablation, tmp_path, *arguments[2:])
     one, two = "CartPole-v1", "Acrobot-v1"
     in_order = [(env_id, form) for env_id in (one, two) for form in FORMS]

@@ -70,15 +70,15 @@ def make_jumanji(
     if max_steps_in_episode is None:
         max_steps_in_episode = math.inf if limit is None else limit
 
-    def seen(observation):
+    def arrays_of(observation):
         fields = observation._asdict().items()
         return jax.tree.leaves({name: x for name, x in fields if name not in _NOT_SEEN})
 
-    arrays = seen(start.observation)
+    arrays = arrays_of(start.observation)
     shape = arrays[0].shape if len(arrays) == 1 else (sum(math.prod(x.shape) for x in arrays),)
 
     def join(observation):
-        obs = jnp.concatenate([x.ravel().astype(jnp.float32) for x in seen(observation)])
+        obs = jnp.concatenate([x.ravel().astype(jnp.float32) for x in arrays_of(observation)])
         return obs.reshape(shape) if mask is None else join_mask(obs, observation.action_mask)
 
     def reset(key, params):
