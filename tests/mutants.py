@@ -512,7 +512,7 @@ MUTANTS: dict[str, Mutant] = {
         "ppo",
         'return loss - entropy_weight * terms["entropy"], terms',
         'return loss + entropy_weight * terms["entropy"], terms',
-        "test_ppo.py::test_every_scalar_is_traced_and_matters",
+        "test_ppo.py::test_first_gradient_is_that_of_equation_9",
     ),
     "PPO stops where the KL is small": _package(
         "algorithms",
