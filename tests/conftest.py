@@ -2,15 +2,18 @@
 
 import gc
 import os
+from importlib.metadata import version
 
 import pytest
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")  # tests compile what they test
 
-# Compiling takes most of the time of short tests, so LLVM leaves code as it is. Tests of learning compile as
-# users do.
+# Compiling takes most of the time of short tests, so LLVM leaves code as it is; jaxlib 0.10 has besides an
+# older way to make kernels, which takes half as long. Tests of learning compile as users do.
 QUICK = "--xla_backend_optimization_level=0"
+if version("jaxlib").startswith("0.10."):
+    QUICK += " --xla_cpu_use_fusion_emitters=false"
 
 
 def pytest_configure(config):

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.parametrize("name", ALGORITHMS)
 def avals(tree):
     """Structure, shape, dtype and weak type of every leaf."""
     leaves, structure = jax.tree.flatten(tree)
-    return structure, [jax.typeof(leaf) for leaf in leaves]
+    return structure, [(leaf.shape, leaf.dtype, leaf.weak_type) for leaf in leaves]
 
 
 def run_on(env, env_params, name, num_updates=3, **options):
@@ -49,31 +49,27 @@ def three_seeds(name):
     algorithm = ALGORITHMS[name](env, env_params)
     keys = jax.random.split(jax.random.key(3), 3)
     trained = pg.sweep(lambda key: pg.train(key, algorithm, env_params, num_updates=4), keys)
-    return algorithm, keys, trained
+    return algorithm, keys, jax.device_get(trained)
 
 
 def test_state_and_metrics_keep_their_form(name):
+    """Nothing is computed: types say it all."""
     env, env_params = cartpole()
     algorithm = ALGORITHMS[name](env, env_params)
     key = jax.random.key(0)
-    state = jax.jit(algorithm.init)(key, env_params)
+    state = jax.eval_shape(algorithm.init, key, env_params)
     assert isinstance(state, tuple)
     assert hasattr(state, "_fields")
     for leaf in jax.tree.leaves(state):
-        assert isinstance(leaf, jax.Array)
-        assert not jax.typeof(leaf).weak_type
+        assert not leaf.weak_type  # as Python's numbers would be
         assert not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     assert state.update.dtype == jnp.int32
-    step = jax.jit(algorithm.step)
-    new, transitions, metrics = step(key, state, env_params)
-    newer, _, metrics_again = step(key, new, env_params)
-    assert avals(state) == avals(new) == avals(newer)
-    assert avals(metrics) == avals(metrics_again)
-    assert (int(state.update), int(new.update), int(newer.update)) == (0, 1, 2)
+    new, transitions, metrics = jax.eval_shape(algorithm.step, key, state, env_params)
+    assert avals(state) == avals(new)
     assert transitions.reward.shape == (SIZES["num_steps"], SIZES["num_envs"])
     for value in metrics.values():
         assert value.shape == ()
-        assert not jax.typeof(value).weak_type
+        assert not value.weak_type
 
 
 def test_metrics_count_steps_and_episodes(name, runs):
@@ -89,15 +85,15 @@ def test_same_key_same_bits_other_key_other_bits(name, runs):
     first, again = runs[name](jax.random.key(0)), runs[name](jax.random.key(0))
     assert_trees_equal(first, again)
     other, _ = runs[name](jax.random.key(1))
-    different = jax.tree.map(lambda x, y: bool((x != y).any()), first[0].params, other.params)
-    assert any(jax.tree.leaves(different))
+    params = jax.device_get((first[0].params, other.params))
+    assert any(jax.tree.leaves(jax.tree.map(lambda x, y: (x != y).any(), *params)))
 
 
 def test_vmapped_seeds_are_the_seeds_one_by_one(name, runs):
     # 1e-4: rounding differs between the programs and grows with updates; four are few enough.
     _, keys, together = three_seeds(name)
     for i in range(3):
-        alone, metrics = runs[name](keys[i])
+        alone, metrics = jax.device_get(runs[name](keys[i]))
         one = jax.tree.map(lambda x, i=i: x[0, i], together)
         jax.tree.map(
             lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4),
@@ -126,7 +122,9 @@ def test_training_on_is_training_longer(name, runs):
 
     begun = jax.jit(lambda: pg.begin_training(key, algorithm, env_params))()
     long, _ = runs[name](key)
-    assert_trees_equal(chunk(chunk(begun)), long)
+    middle = chunk(begun)
+    assert_trees_equal(chunk(middle), long)
+    assert (int(begun.update), int(middle.update), int(long.update)) == (0, 2, 4)
 
 
 def test_value_approaches_the_infinite_sum_at_time_limits(name):
@@ -141,9 +139,16 @@ def test_value_approaches_the_infinite_sum_at_time_limits(name):
     assert abs(float(learnt[0, 0]) - 10.0) < 0.3
 
 
-@pytest.mark.parametrize("kind", ["Pendulum-v1", "Breakout-MinAtar", "FrozenLake-misc", "masked"])
+@pytest.mark.parametrize("kind", ["Pendulum-v1", "Breakout-MinAtar", "masked"])
 def test_other_kinds_of_environments(name, kind):
-    """One that wants a memory: test_every_algorithm_where_a_memory_is_wanted of test_memory.py."""
+    """`masked` is FrozenLake, observed one-hot, on which some actions are forbidden.
+
+    One that wants a memory: test_every_algorithm_where_a_memory_is_wanted of test_memory.py.
+    """
+    if name == "actor_critic" and kind != "masked":
+        pytest.skip("on every environment in test_every_environment.py")
+    if name in ("ppo", "trpo") and kind == "masked":
+        pytest.skip("on it in test_updates_stay_finite_and_legal of test_masks.py")
     env, env_params = frozen_lake_under(on_the_grid) if kind == "masked" else pg.make(kind)
     state, metrics = run_on(env, env_params, name, num_updates=2)(jax.random.key(0))
     assert all(np.isfinite(value).all() for value in metrics.values())

@@ -33,10 +33,12 @@ def episodes_of(seen):
 
 def expected_gradient(params, seen, *, whole, factor, first, mean, normalized, baseline, bonus):
     """The gradient of the docstring's formula, in NumPy but for the scores of single steps."""
-    start = jnp.zeros(seen.start.shape, bool)
+    start = np.zeros(seen.start.shape, bool)
+
+    apply = jax.jit(VALUE.apply)
 
     def values(obs):
-        value = VALUE.apply(params.value, (), obs, start)[0]
+        value = apply(params.value, (), obs, start)[0]
         return np.asarray(value, np.float64) * baseline
 
     v, v_next = values(seen.obs), values(seen.next_obs)
@@ -73,7 +75,7 @@ def expected_gradient(params, seen, *, whole, factor, first, mean, normalized, b
         entropy = -jnp.sum(probs * jnp.log(probs), axis=-1)
         return jnp.sum(weight * log_prob[..., 0]) + bonus * jnp.sum(counted * entropy)
 
-    return len(chosen), jax.grad(objective)(params.policy)
+    return len(chosen), jax.jit(jax.grad(objective))(params.policy)
 
 
 BASE = {
@@ -104,15 +106,18 @@ def test_gradient_is_that_of_the_formula(case):
     )  # fmt: skip
     state = jax.jit(algorithm.init)(jax.random.key(0), env_params)
     # Far from a constant, so that every slip shows.
-    state = state._replace(params=jax.tree.map(lambda x: 3.0 * x, state.params))
-    new, seen, metrics = jax.jit(algorithm.step)(jax.random.key(1), state, env_params)
+    larger = jax.tree.map(lambda x: np.float32(3) * x, jax.device_get(state.params))
+    state = state._replace(params=larger)
+    new, seen, metrics = jax.device_get(
+        jax.jit(algorithm.step)(jax.random.key(1), state, env_params)
+    )
     assert seen.terminated.any() and (seen.truncated & ~seen.terminated).any()
     params = state.params
     if not form["baseline"]:
-        params = params._replace(value=VALUE.init(jax.random.key(0), seen.obs))
+        params = params._replace(value=jax.jit(VALUE.init)(jax.random.key(0), seen.obs))
     number, gradient = expected_gradient(params, seen, **form)
     assert number > 3
-    step = jax.tree.map(jnp.subtract, new.params.policy, state.params.policy)
+    step = jax.tree.map(np.subtract, new.params.policy, state.params.policy)
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-3, atol=2e-4), step, gradient
     )
@@ -148,7 +153,7 @@ def test_a_baseline_is_fitted_to_whole_episodes_only():
     _, seen, metrics = jax.jit(algorithm.step)(jax.random.key(1), state, env_params)
     np.testing.assert_allclose(metrics["counted_fraction"], 0.8)
     v, v_next = (
-        np.asarray(VALUE.apply(state.params.value, (), x, seen.start)[0], np.float64)
+        np.asarray(jax.jit(VALUE.apply)(state.params.value, (), x, seen.start)[0], np.float64)
         for x in (seen.obs, seen.next_obs)
     )
     target = v_next.copy()

@@ -92,17 +92,18 @@ def test_a_row_does_not_depend_on_its_neighbours():
 
 @pytest.mark.parametrize("chunk_size", [1, 2, 4, 7, 15])
 def test_chunks_give_the_same_rows_from_one_program(chunk_size):
-    traces = []
 
-    def counted(key, scale, shift):
-        traces.append(None)
-        return run(key, scale, shift) | {"key": key}
+    def counted(traces):
+        def counted_run(key, scale, shift):
+            traces.append(None)
+            return run(key, scale, shift) | {"key": key}
+
+        return counted_run
 
     keys, scales = jax.random.split(jax.random.key(0), 5), jnp.array([1.0, 2.0, 3.0])
-    whole = sweep(counted, keys, scales, 2 * scales)
-    traces.clear()
-    jax.clear_caches()
-    parts = sweep(counted, keys, scales, 2 * scales, chunk_size=chunk_size)
+    whole = sweep(counted([]), keys, scales, 2 * scales)
+    traces: list[None] = []
+    parts = sweep(counted(traces), keys, scales, 2 * scales, chunk_size=chunk_size)
     assert len(traces) == 1
     assert parts["value"].shape == (3, 5, 2)
     np.testing.assert_array_equal(parts["value"], whole["value"])
@@ -131,7 +132,7 @@ def test_chunk_size_is_chosen_by_what_the_program_needs():
     assert needed(size) <= limit
     assert fitting_chunk_size(heavy, *rows, devices=device) == 64
     two = fitting_chunk_size(heavy, *rows, devices=jax.devices()[:2], memory_limit=limit)
-    assert size < two <= 2 * size + 2 and two % 2 == 0  # the limit is of each device
+    assert 1.5 * size < two <= 2 * size + 2 and two % 2 == 0  # the limit is of each device
     with pytest.raises(ValueError, match="and 1,000 are allowed"):
         sweep(heavy, rows[0], memory_limit=1000)
     results = sweep(heavy, rows[0], devices=device, memory_limit=limit)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -48,9 +49,8 @@ def test_evaluate_gives_up_after_max_steps():
     env = constant_reward_env(100)
     algorithm = small_ppo(env, None)
     state = jax.jit(algorithm.init)(jax.random.key(0), None)
-    episodes = pg.evaluate(
-        jax.random.key(1), algorithm, state, env, None, num_episodes=3, max_steps=7
-    )
+    test = partial(pg.evaluate, env=env, env_params=None, num_episodes=3, max_steps=7)
+    episodes = jax.jit(lambda key: test(key, algorithm, state))(jax.random.key(1))
     np.testing.assert_array_equal(episodes.returns, [7.0] * 3)
     assert not episodes.completed.any()
     with pytest.raises(ValueError, match="num_episodes=0"):

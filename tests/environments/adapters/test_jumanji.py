@@ -129,7 +129,7 @@ class Interrupted(Snake):
 
 @pytest.fixture
 def interrupted():
-    jumanji.register("Interrupted-v0", entry_point="test_adapter_jumanji:Interrupted")
+    jumanji.register("Interrupted-v0", entry_point=f"{__name__}:Interrupted")
     yield "Interrupted-v0"
     del jumanji.registration._REGISTRY["Interrupted-v0"]
 
