@@ -501,10 +501,82 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "policy and value are drawn from one key": _package(
         "agent",
-        "experience",
-        "params = Params(policy.init(policy_key, obs), value.init(value_key, obs))",
-        "params = Params(policy.init(policy_key, obs), value.init(policy_key, obs))",
+        "acting",
+        "params = PolicyValue(policy.init(policy_key, obs), value.init(value_key, obs))",
+        "params = PolicyValue(policy.init(policy_key, obs), value.init(policy_key, obs))",
         "networks/test_standard.py::test_policy_and_value_share_nothing",
+    ),
+    # Arguments, leaves of nested parameters, and what can be put into algorithms.
+    "a range is not checked": Mutant(
+        "purejaxpg/arguments.py",
+        "if isinstance(x, Real) and not limits.holds(x):",
+        "if isinstance(x, Real) and not limits.holds(1.0):",
+        ("test_arguments.py::test_ranges",),
+    ),
+    "a bool is an int": Mutant(
+        "purejaxpg/arguments.py",
+        "return isinstance(value, Integral) and not isinstance(value, bool)",
+        "return isinstance(value, Integral)",
+        ("test_arguments.py::test_the_wrong_kind",),
+    ),
+    "part of a name reaches a leaf": Mutant(
+        "purejaxpg/leaves.py",
+        'found = [path for path in paths if path == name or path.endswith(f".{name}")]',
+        "found = [path for path in paths if path.endswith(name)]",
+        ("test_leaves.py::test_unknown_and_ambiguous_names_are_refused",),
+    ),
+    "derived parameters override what was given": _package(
+        "environments",
+        "parameters",
+        "return replace_leaves(env_params, {**derived, **changed})",
+        "return replace_leaves(env_params, {**changed, **derived})",
+        "test_leaves.py::test_derived_parameters_follow_wherever_they_are",
+    ),
+    "a policy's loss sees the old distribution twice": _package(
+        "functional",
+        "policy_losses",
+        "kl = batch.old_distribution.kl_divergence(batch.distribution)",
+        "kl = batch.old_distribution.kl_divergence(batch.old_distribution)",
+        "algorithms/test_slots.py::test_clip_and_penalty_are_functions_of_a_batch",
+    ),
+    "hyperparameters beside another estimator are ignored": _package(
+        "algorithms",
+        "ppo",
+        "if given and advantage_fn is not gae_advantage:",
+        "if not given and advantage_fn is not gae_advantage:",
+        "test_slots.py::test_hyperparameters_of_another_estimator_are_refused",
+    ),
+    "extras overwrite metrics": _package(
+        "agent",
+        "metrics",
+        "if twice := sorted(metrics.keys() & extras.keys()):",
+        "if twice := sorted(own.keys() - own.keys()):",
+        "algorithms/test_slots.py::test_extras_named_as_metrics_are_refused",
+    ),
+    # Options of the programs.
+    "a second optimizer ignores its own clip": _programs(
+        "common/recipes",
+        'max_grad_norm=value_of(f"{prefix}max_grad_norm", "max_grad_norm"),',
+        'max_grad_norm=value_of("max_grad_norm", "max_grad_norm"),',
+        "test_options.py::test_a_second_optimizer_has_options_of_its_own_and_else_those_of_the_first",
+    ),
+    "annealing counts updates": _programs(
+        "common/recipes",
+        "decay_steps=options.num_updates * per_update if anneal else None,",
+        "decay_steps=options.num_updates if anneal else None,",
+        "test_options.py::test_learning_rates_are_annealed_over_the_optimizer_steps_of_a_run",
+    ),
+    "the mean baseline is forgotten": _programs(
+        "common/algorithms",
+        '"mean": (lambda value: pg.zero_value_network(), True),',
+        '"mean": (lambda value: pg.zero_value_network(), False),',
+        "test_options.py::test_a_baseline_is_a_choice",
+    ),
+    "options of before are dropped": _programs(
+        "common/options",
+        "return longer if name not in names and longer in names else name",
+        "return name",
+        "test_options.py::test_configurations_of_before_are_read",
     ),
     # Algorithms.
     "PPO punishes entropy": _package(

@@ -52,9 +52,8 @@ def override(
         changed = {find_path(env_params, name): value for name, value in values.items()}
     except ValueError as error:
         raise ValueError(f"{owner} has {error}") from None
-    return replace_leaves(
-        env_params, {**_derived({**leaf_paths(env_params), **changed}, changed), **changed}
-    )
+    derived = _derived({**leaf_paths(env_params), **changed}, changed)
+    return replace_leaves(env_params, {**derived, **changed})
 
 
 def _derived(leaves: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:

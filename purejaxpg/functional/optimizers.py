@@ -51,6 +51,5 @@ def adam(
       [-0.1, 0.1]
     """
     rate = learning_rate if decay_steps is None else linear_decay(learning_rate, decay_steps)
-    return optax.flatten(
-        optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(rate, eps=eps))
-    )
+    chain = optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(rate, eps=eps))
+    return optax.flatten(chain)
