@@ -525,12 +525,11 @@ MUTANTS: dict[str, Mutant] = {
         "found = [path for path in paths if path.endswith(name)]",
         ("test_leaves.py::test_unknown_and_ambiguous_names_are_refused",),
     ),
-    "derived parameters override what was given": _package(
-        "environments",
-        "parameters",
+    "derived parameters override what was given": Mutant(
+        "purejaxpg/environments/parameters.py",
         "return replace_leaves(env_params, {**derived, **changed})",
         "return replace_leaves(env_params, {**changed, **derived})",
-        "test_leaves.py::test_derived_parameters_follow_wherever_they_are",
+        ("test_leaves.py::test_derived_parameters_follow_wherever_they_are",),
     ),
     "a policy's loss sees the old distribution twice": _package(
         "functional",
