@@ -2,7 +2,6 @@
 
 import gc
 import os
-from importlib.metadata import version
 
 import pytest
 
@@ -12,8 +11,6 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")  # tests compile what the
 # Compiling takes most of the time of short tests, so LLVM leaves code as it is; jaxlib 0.10 has besides an
 # older way to make kernels, which takes half as long. Tests of learning compile as users do.
 QUICK = "--xla_backend_optimization_level=0"
-if version("jaxlib").startswith("0.10."):
-    QUICK += " --xla_cpu_use_fusion_emitters=false"
 
 
 def pytest_configure(config):
