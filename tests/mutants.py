@@ -669,14 +669,21 @@ MUTANTS: dict[str, Mutant] = {
         "train",
         "step_key = jax.random.fold_in(run_key, state.update)",
         "step_key = run_key",
-        "algorithms/test_algorithms.py::test_training_on_is_training_longer[ppo]",
+        "test_train.py::test_every_key_is_used_once",
     ),
-    "training begins with the key of its updates": _package(
+    "every evaluation uses the same key": _package(
         "training",
         "train",
         "return jax.random.fold_in(jax.random.split(key, 3)[2], update)",
         "return jax.random.split(key, 3)[2]",
-        "test_train.py::test_evaluation_during_a_run_leaves_training_alone",
+        "test_train.py::test_every_key_is_used_once",
+    ),
+    "a run begins with the key of its updates": _package(
+        "training",
+        "train",
+        "return algorithm.init(_init_and_run_keys(key)[0], env_params)",
+        "return algorithm.init(key, env_params)",
+        "test_train.py::test_every_key_is_used_once",
     ),
     # Sweeps.
     "rows of padding stay among the results": _package(

@@ -1,5 +1,6 @@
 """The contract of `Algorithm`, over every algorithm; nothing here knows how one works."""
 
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -35,11 +36,36 @@ def run_on(env, env_params, name, num_updates=3, **options):
     return jax.jit(lambda key: pg.train(key, algorithm, env_params, num_updates=num_updates))
 
 
+class Programs(NamedTuple):
+    begin: Callable
+    """key -> the state in which its run begins"""
+    go_on: dict[int, Callable]
+    """number of updates -> (key, state) -> the state after them, and metrics"""
+
+    def __call__(self, key):
+        """A run of four updates."""
+        return self.go_on[4](key, self.begin(key))
+
+
 @pytest.fixture(scope="module")
 def runs():
-    """name -> a compiled run of four updates on CartPole."""
-    env, env_params = cartpole()
-    return {name: run_on(env, env_params, name, num_updates=4) for name in ALGORITHMS}
+    """name -> the compiled programs of runs on CartPole."""
+
+    def of(name):
+        env, env_params = cartpole()
+        algorithm = ALGORITHMS[name](env, env_params)
+
+        def go_on(number):
+            return jax.jit(
+                lambda key, state: pg.train(
+                    key, algorithm, env_params, num_updates=number, state=state
+                )
+            )
+
+        begin = jax.jit(lambda key: pg.begin_training(key, algorithm, env_params))
+        return Programs(begin, {number: go_on(number) for number in (2, 4)})
+
+    return {name: of(name) for name in ALGORITHMS}
 
 
 @lru_cache
@@ -103,27 +129,23 @@ def test_vmapped_seeds_are_the_seeds_one_by_one(name, runs):
 
 
 def test_one_compilation_for_many_calls(name, runs):
-    runs[name](jax.random.key(0))
-    before = runs[name]._cache_size()
+    run = runs[name]
     for i in range(3):
-        runs[name](jax.random.key(i))
-    assert runs[name]._cache_size() == before == 1
+        run(jax.random.key(i))
+    assert run.begin._cache_size() == run.go_on[4]._cache_size() == 1
 
 
 def test_training_on_is_training_longer(name, runs):
     """Resuming from a checkpoint, chunk by chunk, is bitwise what an uninterrupted run does."""
-    env, env_params = cartpole()
-    algorithm = ALGORITHMS[name](env, env_params)
-    key = jax.random.key(5)
-
-    @jax.jit
-    def chunk(state):
-        return pg.train(key, algorithm, env_params, num_updates=2, state=state)[0]
-
-    begun = jax.jit(lambda: pg.begin_training(key, algorithm, env_params))()
-    long, _ = runs[name](key)
-    middle = chunk(begun)
-    assert_trees_equal(chunk(middle), long)
+    key, run = jax.random.key(5), runs[name]
+    begun = run.begin(key)
+    middle, first_metrics = run.go_on[2](key, begun)
+    end, last_metrics = run.go_on[2](key, middle)
+    long, metrics = run.go_on[4](key, begun)
+    assert_trees_equal(end, long)
+    assert_trees_equal(
+        jax.tree.map(lambda x, y: np.concatenate([x, y]), first_metrics, last_metrics), metrics
+    )
     assert (int(begun.update), int(middle.update), int(long.update)) == (0, 2, 4)
 
 
