@@ -72,8 +72,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
         raise ValueError(f"{folder / 'config.json'} is no configuration of these programs.")
     if "kind" not in content:  # written before there were kinds
-        marks = {"policy_of_seed": "policy", "chunk_sizes": "sweep"}
-        content["kind"] = next((kind for mark, kind in marks.items() if mark in content), "run")
+        marks = {"policy_of_seed": "policy", "chunk_sizes": "sweep", "chunks": "run"}
+        content["kind"] = next((kind for mark, kind in marks.items() if mark in content), "unknown")
     return content
 
 

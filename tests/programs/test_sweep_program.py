@@ -282,7 +282,7 @@ def test_groups_are_swept_one_after_the_other(tmp_path):
         (TINY + "[grid]\nnum_envs = [1]\n", "num_envs cannot be traced"),
         (TINY + "[grid]\nlearning_rat = [1]\n", "learning_rat cannot be traced"),
         (TINY + "[grid]\nlearning_rate = ['x']\n", "learning_rate needs finite numbers"),
-        (TINY + "[grid]\nlearning_rate = [0.1, -0.1]\n", "--learning-rate must be greater than 0"),
+        (TINY + "[grid]\nlearning_rate = [0.1, -0.1]\n", "--learning-rate must be at least 0"),
         (TINY + "[grid]\nlearning_rate = [1e39]\n", "learning_rate needs finite numbers"),
         (TINY + "[grid]\ndiscount = [1.5]\n", "--discount must be between 0 and 1"),
         (TINY + "[[list]]\nclip_eps = 1\n[grid]\nclip_eps = [1]\n", "Given twice: clip_eps"),
