@@ -1,9 +1,11 @@
 """Evaluation of a trained policy."""
 
+from typing import Annotated
+
 import jax
 
 from purejaxpg.agent.rollout import Episodes, first_episodes
-from purejaxpg.arguments import Count, checked
+from purejaxpg.arguments import NOT_NEGATIVE, Count, checked
 from purejaxpg.types import Algorithm, Env, PyTree
 
 
@@ -17,7 +19,7 @@ def evaluate(
     *,
     num_episodes: Count,
     deterministic: bool = False,
-    max_steps: Count | None = None,
+    max_steps: Annotated[int, NOT_NEGATIVE] | None = None,
 ) -> Episodes:
     """Play the first episode of each of `num_episodes` fresh environments with the current policy.
 

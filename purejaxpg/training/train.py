@@ -90,7 +90,7 @@ def train_and_evaluate(
     algorithm: Algorithm,
     env_params: PyTree,
     *,
-    num_updates: Count,
+    num_updates: Annotated[int, NOT_NEGATIVE],
     evaluate_every: Count,
     evaluate_fn: Callable[[jax.Array, PyTree], PyTree],
     state: PyTree = None,

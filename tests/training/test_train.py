@@ -55,7 +55,7 @@ def test_evaluate_gives_up_after_max_steps():
     episodes = jax.jit(lambda key: test(key, algorithm, state))(jax.random.key(1))
     np.testing.assert_array_equal(episodes.returns, [7.0] * 3)
     assert not episodes.completed.any()
-    with pytest.raises(ValueError, match="num_episodes=0"):
+    with pytest.raises(ValueError, match="num_episodes must be at least 1, not 0"):
         pg.evaluate(jax.random.key(1), algorithm, state, env, None, num_episodes=0)
 
 
@@ -104,10 +104,16 @@ def test_every_key_is_used_once():
     assert len(np.unique(found, axis=0)) == len(found) == 5 + 1 + 6 + 1
 
 
-@pytest.mark.parametrize(("num_updates", "evaluate_every"), [(5, 2), (4, 0)])
-def test_periods_must_divide_the_run(num_updates, evaluate_every):
+@pytest.mark.parametrize(
+    ("num_updates", "evaluate_every", "words"),
+    [
+        (5, 2, "evaluate_every=2 must divide num_updates=5"),
+        (4, 0, "evaluate_every must be at least 1, not 0"),
+    ],
+)
+def test_periods_must_divide_the_run(num_updates, evaluate_every, words):
     env, env_params = cartpole()
-    with pytest.raises(ValueError, match=f"evaluate_every={evaluate_every}"):
+    with pytest.raises(ValueError, match=words):
         pg.train_and_evaluate(
             jax.random.key(0), small_ppo(env, env_params), env_params, num_updates=num_updates,
             evaluate_every=evaluate_every, evaluate_fn=lambda key, state: None,
@@ -116,7 +122,7 @@ def test_periods_must_divide_the_run(num_updates, evaluate_every):
 
 def test_negative_length_is_refused():
     env, env_params = cartpole()
-    with pytest.raises(ValueError, match="num_updates=-1"):
+    with pytest.raises(ValueError, match="num_updates must be at least 0 and finite, not -1"):
         pg.train(jax.random.key(0), small_ppo(env, env_params), env_params, num_updates=-1)
 
 
