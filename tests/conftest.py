@@ -10,9 +10,9 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")  # tests compile what they test
 
 # Compiling takes most of the time of short tests, so LLVM leaves code as it is; jaxlib 0.10 has besides an
-# older way to make kernels, which takes half as long (jaxlib 0.11 has not: its run compiles kernels as users do).
-# Two programs round differently with it more often, so bits are compared between runs of the same program.
-# Tests of learning compile as users do on either.
+# older way to make kernels, which takes half as long. Two programs round differently with it more often, so
+# bits are compared between runs of the same program. On jaxlib 0.11 kernels are made as users' are, and tests
+# of learning compile as users do on either.
 QUICK = "--xla_backend_optimization_level=0"
 if version("jaxlib").startswith("0.10."):
     QUICK += " --xla_cpu_use_fusion_emitters=false"
