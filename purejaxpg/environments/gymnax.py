@@ -154,11 +154,11 @@ def from_gymnax(gymnax_env: Any) -> Env:
         )
 
     def observation_space(params):
-        space = gymnax_env.observation_space(params)
+        space = gymnax_env.observation_space(default if params is None else params)
         return convert(space, "observation", reset_obs.shape)
 
     def convert_action_space(params):
-        space = gymnax_env.action_space(params)
+        space = gymnax_env.action_space(default if params is None else params)
         return convert(space, "action", space.shape)
 
     default_space = observation_space(default)
