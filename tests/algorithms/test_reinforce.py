@@ -187,7 +187,7 @@ def test_reward_fn_is_what_is_learnt_from():
     "options, sentence",
     [
         ({"num_envs": 0}, "num_envs must be at least 1, not 0"),
-        ({"num_value_epochs": 0}, "num_value_epochs=0"),
+        ({"num_value_epochs": 0}, "num_value_epochs must be at least 1, not 0"),
         (
             {"num_value_minibatches": 3},
             r"num_value_minibatches=3 must be at least 1 and divide num_envs \* num_steps = 32",
