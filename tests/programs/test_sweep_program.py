@@ -116,6 +116,7 @@ def test_rows_are_what_plain_training_gives(finished):
     algorithm = pg.ppo(
         env, policy, pg.value_network(torso), pg.adam(3e-3, decay_steps=UPDATES * 4),
         num_envs=4, num_steps=16, num_epochs=2, num_minibatches=2, discount=0.99, gae_lambda=0.8,
+        entropy_coef=0.0,
     )  # fmt: skip
     key = jax.random.key(6)
     _, metrics = jax.jit(lambda: pg.train(key, algorithm, env_params, num_updates=UPDATES))()
