@@ -1,14 +1,44 @@
-"""What the command lines share: the name of an algorithm, then the options of a run and of it."""
+"""What the command lines share: errors, the name of an algorithm, then the options of a run and of it."""
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 import tyro
 
+from experiments.common import runtime
 from experiments.common.algorithms import ALGORITHMS
 from experiments.common.options import RunOptions, fill, flag_of, known_name, options_type
+
+T = TypeVar("T")
+
+
+def run_program(
+    prepare: Callable[[list[str]], tuple], work: Callable[..., int | None], arguments: list[str]
+) -> int:
+    """Do what a command line asks for. Returns the exit code.
+
+    Args:
+      prepare: makes what `work` is called with; what it refuses is one sentence, and the exit code is 2.
+      work: returns the exit code, or None where all went well.
+    """
+    runtime.set_up()
+    try:
+        prepared = prepare(arguments)
+    except (ValueError, TypeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return work(*prepared) or 0
+
+
+def read_options(options_type: type[T], arguments: list[str]) -> T:
+    """The options of a program, which the docstring of their module describes."""
+    program = sys.modules[options_type.__module__]
+    name = Path(str(program.__file__)).name
+    return tyro.cli(options_type, args=arguments, prog=name, description=program.__doc__)
 
 
 def algorithm_name(arguments: list[str], description: str) -> str:
@@ -61,8 +91,7 @@ def parse_options(
     row = {**row, **{key: value for key, value in choices.items() if value is not None}}
     run_options = options_type(name, row)
     names = {x.name for x in dataclasses.fields(run_options)}
-    fields = [("run", run_options), ("own", type(own))]
-    both = dataclasses.make_dataclass("Options", fields)
+    both = dataclasses.make_dataclass("Options", [("run", run_options), ("own", type(own))])
     parsed = tyro.cli(
         both,
         args=[_known_flag(word, names) for word in words],

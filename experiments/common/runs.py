@@ -19,6 +19,11 @@ CHUNKS = 50
 """Calls of the compiled program per run, about: each one shows progress and can be stopped after."""
 
 
+def seed_keys(options: Any) -> jax.Array:
+    """`[seeds]`: the keys of the seeds that options with `seed` and `seeds` speak of."""
+    return jax.vmap(jax.random.key)(np.arange(options.seed, options.seed + options.seeds))
+
+
 @dataclass(frozen=True)
 class Run:
     """A checked run, ready to go."""
@@ -54,8 +59,7 @@ class Run:
 
     def keys(self) -> jax.Array:
         """`[seeds]`: seed i of a run does not depend on how many there are."""
-        first = self.options.seed
-        return jax.vmap(jax.random.key)(np.arange(first, first + self.options.seeds))
+        return seed_keys(self.options)
 
     def chunks(self) -> list[int]:
         """Numbers of updates that sum to `num_updates`, all alike where a divisor allows it."""

@@ -3,18 +3,50 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+import purejaxpg as pg
 from experiments.common import runtime
+from experiments.common.command_line import read_options, run_program
 from experiments.common.results import write_json
+from purejaxpg.agent.rollout import begin
+from purejaxpg.reporting.statistics import bootstrap_interval, iqm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Study = tuple[dict[str, Any], Any, list[str]]
+"""Numbers, a figure, and sentences of what was found."""
+
+
+def run_study(
+    options_type: type, check: Callable, study: Callable[[Any], Study], arguments: list[str]
+) -> int:
+    """Do a study of a command line, in a new folder. Returns the exit code.
+
+    Args:
+      options_type: the dataclass of its options, among them `output`.
+      check: raises ValueError where options make no sense.
+      study: does the work.
+    """
+
+    def prepare(arguments: list[str]) -> tuple:
+        options: Any = read_options(options_type, arguments)
+        check(options)
+        new_folder(options.output)
+        return (options,)
+
+    def work(options: Any) -> None:
+        write(options, *study(options))
+
+    return run_program(prepare, work, arguments)
 
 
 def new_folder(folder: Path) -> Path:
@@ -56,26 +88,50 @@ def draw_grid(axes: Axes, cells: np.ndarray, values: np.ndarray, **style: Any) -
     return axes.imshow(grid, **style)
 
 
-def write(
-    folder: Path, options: Any, numbers: dict[str, Any], figure: Figure, sentences: Sequence[str]
-) -> None:
-    """Write results.json and figure.png, and print what was found."""
-    config = {
-        key: str(value) if isinstance(value, Path) else value
-        for key, value in dataclasses.asdict(options).items()
-        if key != "output"
-    }
+def draw_band(axes: Axes, table: dict[int, Any], line: str, **style: Any) -> None:
+    """Draw the IQM over seeds and its 95% interval: x -> scores of the seeds."""
+    x, scores = list(table), np.array(list(table.values())).T
+    interval = bootstrap_interval(iqm, scores[:, None, :])
+    (curve,) = axes.plot(x, interval.estimate, line, **style)
+    axes.fill_between(x, interval.low, interval.high, color=curve.get_color(), alpha=0.2)
+
+
+def first_episodes(
+    keys: Any, env: pg.Env, env_params: Any, choose: Callable, shape: tuple[int, int]
+) -> tuple[Any, jax.Array]:
+    """The first episode of each environment, and true where it goes on.
+
+    Args:
+      keys: for the first states, and for the steps.
+      choose: (key, obs) -> actions.
+      shape: number of steps, and of environments.
+    """
+
+    def act(key, memory, obs, start):
+        return choose(key, obs), memory
+
+    loop = begin(keys[0], env, env_params, (), num_envs=shape[1])
+    transitions = pg.unroll(keys[1], env, env_params, act, loop, num_steps=shape[0])[1]
+    return transitions, jnp.cumsum(transitions.start, axis=0) == 1
+
+
+def write(options: Any, numbers: dict[str, Any], figure: Figure, sentences: Sequence[str]) -> None:
+    """Write results.json and figure.png to the folder `output`, and print what was found."""
+    folder = options.output
     content = {
-        "config": config,
+        "config": stored_options(options),
         "versions": runtime.describe(),
         "findings": list(sentences),
         **_plain(numbers),
     }
     write_json(folder / "results.json", content)
     figure.savefig(folder / "figure.png")
-    for sentence in sentences:
-        print(sentence)
-    print(f"written to {folder}")
+    print(*sentences, f"written to {folder}", sep="\n")
+
+
+def stored_options(options: Any) -> dict[str, Any]:
+    """What determines the numbers: not where they are written to."""
+    return {key: x for key, x in dataclasses.asdict(options).items() if key != "output"}
 
 
 def _plain(x: Any) -> Any:

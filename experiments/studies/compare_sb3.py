@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import tyro
 
 from experiments.common import runtime
+from experiments.common.command_line import read_options, run_program
 from experiments.common.options import fill
 from experiments.common.results import read_json, write_json
 from experiments.common.runs import Run, make_run
@@ -58,20 +58,24 @@ class Options:
 
 
 def main(arguments: list[str]) -> int:
-    runtime.set_up()
-    options = tyro.cli(Options, args=arguments, prog="compare_sb3.py", description=__doc__)
-    try:
-        if "sb3-contrib" in options.sides and importlib.util.find_spec("sb3_contrib") is None:
-            raise ValueError("sb3-contrib is not installed: pip install sb3-contrib.")
-        rows = [{**dataclasses.asdict(options), "env": env, **ROWS[env]} for env in options.envs]
-        runs = [make_run("trpo", fill("trpo", row)) for row in rows]
-        results = read_json(options.output) if options.output.exists() else {}
-        if any(set(options.sides) & set(results.get(env, {})) for env in options.envs):
-            raise ValueError(f"{options.output} holds such results: choose another --output.")
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_program(prepare, compare, arguments)
+
+
+def prepare(arguments: list[str]) -> tuple[Options, list[Run], dict[str, Any]]:
+    """Options, a run for each environment, and what the file holds already."""
+    options = read_options(Options, arguments)
+    if "sb3-contrib" in options.sides and importlib.util.find_spec("sb3_contrib") is None:
+        raise ValueError("sb3-contrib is not installed: pip install sb3-contrib.")
+    rows = [{**dataclasses.asdict(options), "env": env, **ROWS[env]} for env in options.envs]
+    runs = [make_run("trpo", fill("trpo", row)) for row in rows]
+    results = read_json(options.output) if options.output.exists() else {}
+    if any(set(options.sides) & set(results.get(env, {})) for env in options.envs):
+        raise ValueError(f"{options.output} holds such results: choose another --output.")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    return options, runs, results
+
+
+def compare(options: Options, runs: list[Run], results: dict[str, Any]) -> None:
     for run, side in itertools.product(runs, options.sides):
         found = {"config": run.config(), **(ours if side == "purejaxpg" else theirs)(run)}
         results.setdefault(run.options.env, {})[side] = found
@@ -81,7 +85,6 @@ def main(arguments: list[str]) -> int:
             shown = f"{iqm(means):.1f}, {means.min():.1f} to {means.max():.1f}"
             print(f"{run.options.env}, {side}, {policy}: IQM of {len(means)} seeds {shown}")
         print(f"{run.options.env}, {side}, steps/s: {found['steps_per_second']}", flush=True)
-    return 0
 
 
 def ours(run: Run) -> dict[str, Any]:
@@ -106,16 +109,13 @@ def ours(run: Run) -> dict[str, Any]:
         for _ in range(2):  # the first call compiles
             states = jax.block_until_ready(program(keys[:number]))
             marks.append(time.perf_counter())
-        first, second = np.diff(marks)
-        seconds[f"{number} at once"] = {
-            "compilation": float(first - second),
-            "training": float(second),
-        }
-        speed[f"{number} at once"] = float(number * steps / second)
-    sampled, mode = test(keys, states)
+        first, second = np.diff(marks).tolist()
+        seconds[f"{number} at once"] = {"compilation": first - second, "training": second}
+        speed[f"{number} at once"] = number * steps / second
+    sampled, mode = (np.asarray(x, float).tolist() for x in test(keys, states))
     return {
-        "sampled": np.asarray(sampled, float).tolist(),
-        "mode": np.asarray(mode, float).tolist(),
+        "sampled": sampled,
+        "mode": mode,
         "seconds": seconds,
         "steps_per_second": speed,
         "versions": runtime.describe(),

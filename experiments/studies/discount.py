@@ -16,12 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 import purejaxpg as pg
-from experiments.common import runtime
-from experiments.common.study import new_folder, panels, write
-from purejaxpg.agent.rollout import begin
+from experiments.common.study import Study, first_episodes, panels, run_study
 from purejaxpg.functional import finite_mdp
 from purejaxpg.reporting.plotting import PALETTE
 
@@ -43,18 +40,21 @@ class Options:
 
 
 def main(arguments: list[str]) -> int:
-    runtime.set_up()
-    options = tyro.cli(Options, args=arguments, prog="discount.py", description=__doc__)
-    try:
-        if options.episodes < 100 or options.horizon < 100:
-            raise ValueError("--episodes and --horizon must be at least 100.")
-        new_folder(options.output)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_study(Options, check, study, arguments)
+
+
+def check(options: Options) -> None:
+    if options.episodes < 100 or options.horizon < 100:
+        raise ValueError("--episodes and --horizon must be at least 100.")
+
+
+def study(options: Options) -> Study:
     numbers = measure(options)
-    write(options.output, options, numbers, draw(numbers), findings(numbers))
-    return 0
+    return numbers, draw(numbers), findings(numbers)
+
+
+def evenly(key: jax.Array, obs: jax.Array) -> jax.Array:
+    return jax.random.randint(key, obs.shape, 0, 4)
 
 
 def measure(options: Options) -> dict[str, Any]:
@@ -66,13 +66,9 @@ def measure(options: Options) -> dict[str, Any]:
     def sample(key, env_params, limit):
         """Undiscounted and discounted return of the first episode of each environment."""
         env = pg.from_mdp(mdp, limit=limit)
-
-        def act(key, memory, obs, start):
-            return jax.random.randint(key, obs.shape, 0, 4), memory
-
-        loop = begin(key, env, env_params, (), num_envs=options.episodes)
-        transitions = pg.unroll(key, env, env_params, act, loop, num_steps=limit)[1]
-        reward = transitions.reward * (jnp.cumsum(transitions.start, axis=0) == 1)
+        shape = limit, options.episodes
+        transitions, going_on = first_episodes((key, key), env, env_params, evenly, shape)
+        reward = transitions.reward * going_on
         powers = jnp.array(DISCOUNTS)[:, None] ** jnp.arange(limit)
         return reward.sum(0), powers @ reward
 
@@ -83,25 +79,16 @@ def measure(options: Options) -> dict[str, Any]:
         limit = int(np.ceil(np.log(1e-4) / np.log(discount)))  # 1 in 10,000 lives longer
         dying = finite_mdp.with_death(mdp, discount=discount)
         alive_key, dying_key = jax.random.split(key)
-        discounted = np.float64(run(alive_key, mdp, limit)[1][i])
-        undiscounted = np.float64(run(dying_key, dying, limit)[0])
-        death.append(
-            {
-                "discount": discount,
-                "exact_discounted": finite_mdp.expected_return(mdp, probs, discount=discount),
-                "exact_dying": finite_mdp.expected_return(dying, probs, discount=1.0),
-                "discounted_mean": discounted.mean(),
-                "discounted_error": 1.96 * discounted.std() / np.sqrt(options.episodes),
-                "dying_mean": undiscounted.mean(),
-                "dying_error": 1.96 * undiscounted.std() / np.sqrt(options.episodes),
-            }
-        )
-    growth = {
-        discount: finite_mdp.finite_horizon_values(
-            mdp, probs, discount=discount, horizon=options.horizon
-        )[::EVERY, 0]
-        for discount in BACKUP_DISCOUNTS
-    }
+        row: dict[str, Any] = {
+            "discount": discount,
+            "exact_discounted": finite_mdp.expected_return(mdp, probs, discount=discount),
+            "exact_dying": finite_mdp.expected_return(dying, probs, discount=1.0),
+        }
+        discounted, undiscounted = run(alive_key, mdp, limit)[1][i], run(dying_key, dying, limit)[0]
+        for name, returns in (("discounted", discounted), ("dying", undiscounted)):
+            row[f"{name}_mean"] = np.float64(returns).mean()
+            row[f"{name}_error"] = 1.96 * np.float64(returns).std() / np.sqrt(options.episodes)
+        death.append(row)
     # The average reward per step: of the stationary distribution, an eigenvector.
     chain = np.einsum("sa,sat->st", np.float64(probs), np.float64(mdp.transition))
     eigenvalues, vectors = np.linalg.eig(chain.T)
@@ -120,15 +107,19 @@ def measure(options: Options) -> dict[str, Any]:
 
         return jax.lax.scan(one, jnp.zeros(len(reward)), length=options.horizon)[1][::EVERY]
 
+    def values(discount):
+        sizes = {"discount": discount, "horizon": options.horizon}
+        return finite_mdp.finite_horizon_values(mdp, probs, **sizes)[::EVERY, 0]
+
+    def fixed_point(discount):
+        return float(finite_mdp.state_values(mdp, probs, discount=discount).max())
+
     return {
         "death": jax.device_get(death),
         "average_reward": float(rate),
-        "growth": growth,
+        "growth": {discount: values(discount) for discount in BACKUP_DISCOUNTS},
         "regression": {discount: regression(discount) for discount in BACKUP_DISCOUNTS},
-        "fixed_points": {
-            discount: float(finite_mdp.state_values(mdp, probs, discount=discount).max())
-            for discount in BACKUP_DISCOUNTS[:-1]
-        },
+        "fixed_points": {discount: fixed_point(discount) for discount in BACKUP_DISCOUNTS[:-1]},
     }
 
 
@@ -166,9 +157,8 @@ def draw(numbers: dict[str, Any]) -> Any:
     rows = numbers["death"]
     x = np.arange(len(rows))
     death.plot(x, [row["exact_discounted"] for row in rows], color="0.3", label="exact")
-    for i, (name, label) in enumerate(
-        (("discounted", "discounted"), ("dying", "dying, undiscounted"))
-    ):
+    labels = {"discounted": "discounted", "dying": "dying, undiscounted"}
+    for i, (name, label) in enumerate(labels.items()):
         death.errorbar(
             x + 0.12 * (2 * i - 1),
             [row[f"{name}_mean"] for row in rows],
@@ -178,22 +168,17 @@ def draw(numbers: dict[str, Any]) -> Any:
     death.set_xticks(x, [f"{row['discount']:g}" for row in rows])
     death.set(xlabel="discount = chance to survive a step", ylabel="return", yscale="log")
     death.set_title("a discount is a death state")
-    death.legend(fontsize=8)
-    for i, (discount, values) in enumerate(numbers["growth"].items()):
-        growth.plot(
-            EVERY * np.arange(len(values)), values, color=PALETTE[i], label=f"discount {discount:g}"
-        )
+    for axis, name in ((growth, "growth"), (regression, "regression")):
+        for i, (discount, values) in enumerate(numbers[name].items()):
+            steps = EVERY * np.arange(len(values))
+            axis.plot(steps, values, color=PALETTE[i], label=f"discount {discount:g}")
     growth.set(xlabel="steps", ylabel="expected return of so many steps")
     growth.set_title("a task that goes on for ever")
-    growth.legend(fontsize=8)
-    for i, (discount, values) in enumerate(numbers["regression"].items()):
-        regression.plot(
-            EVERY * np.arange(len(values)), values, color=PALETTE[i], label=f"discount {discount:g}"
-        )
     for height in numbers["fixed_points"].values():
         regression.axhline(height, color="0.5", linestyle=":", linewidth=1)
     regression.set(xlabel="regression steps", ylabel="largest |V(s)|", title="regression of V")
-    regression.legend(fontsize=8)
+    for axis in (death, growth, regression):
+        axis.legend(fontsize=8)
     return figure
 
 

@@ -12,19 +12,15 @@ error of the mean over all episodes in units of what its variance explains: abou
 
 import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 import purejaxpg as pg
-from experiments.common import runtime
-from experiments.common.study import new_folder, panels, write
-from purejaxpg.agent.rollout import begin
+from experiments.common.study import Study, first_episodes, panels, run_study
 from purejaxpg.functional import finite_mdp
 from purejaxpg.reporting.plotting import PALETTE
 
@@ -79,99 +75,70 @@ class Options:
 
 
 def main(arguments: list[str]) -> int:
-    runtime.set_up()
-    options = tyro.cli(Options, args=arguments, prog="gradient_variance.py", description=__doc__)
-    try:
-        if options.episodes < BATCH or options.episodes % BATCH:
-            raise ValueError(f"--episodes must be a multiple of {BATCH}, not {options.episodes}.")
-        if not (0 <= options.discount <= 1 and options.fitting_episodes >= 1):
-            raise ValueError("--discount must be in [0, 1] and --fitting-episodes at least 1.")
-        new_folder(options.output)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_study(Options, check, study, arguments)
+
+
+def check(options: Options) -> None:
+    if options.episodes < BATCH or options.episodes % BATCH:
+        raise ValueError(f"--episodes must be a multiple of {BATCH}, not {options.episodes}.")
+    if not (0 <= options.discount <= 1 and options.fitting_episodes >= 1):
+        raise ValueError("--discount must be in [0, 1] and --fitting-episodes at least 1.")
+
+
+def study(options: Options) -> Study:
     numbers = measure(options)
-    write(options.output, options, numbers, draw(numbers), findings(numbers))
-    return 0
+    return numbers, draw(numbers), findings(numbers)
 
 
-def estimators(value: dict[str, jax.Array], discount: float) -> dict[str, Any]:
-    """Name -> `(obs, reward, next_obs, terminated, truncated) -> advantage`."""
+def advantages(
+    rollout: Any, *, zero: jax.Array, exact: jax.Array, fitted: jax.Array, discount: float
+) -> dict[str, jax.Array]:
+    """Name -> advantages of transitions, by estimators with one of three tables of V."""
 
-    def of(advantage_fn, v):
-        def estimate(obs, reward, next_obs, terminated, truncated):
-            return advantage_fn(reward, v[obs], v[next_obs], terminated, truncated)[0]
+    def by(advantage_fn, v, **options):
+        values = rollout.reward, v[rollout.obs], v[rollout.next_obs]
+        ends = rollout.terminated, rollout.truncated
+        return advantage_fn(*values, *ends, discount=discount, **options)[0]
 
-        return estimate
-
-    monte_carlo = partial(pg.monte_carlo_advantage, discount=discount)
-    td = partial(pg.td_advantage, discount=discount)
-    zero, exact, fitted = (value[name] for name in ("zero", "exact", "fitted"))
-    table = {
-        "reward to go": of(monte_carlo, zero),
-        "reward to go, exact V": of(monte_carlo, exact),
-        "reward to go, fitted V": of(monte_carlo, fitted),
-        "TD, exact V": of(td, exact),
-        "TD, fitted V": of(td, fitted),
+    return {
+        "reward to go": by(pg.monte_carlo_advantage, zero),
+        "reward to go, exact V": by(pg.monte_carlo_advantage, exact),
+        "reward to go, fitted V": by(pg.monte_carlo_advantage, fitted),
+        "TD, exact V": by(pg.td_advantage, exact),
+        "TD, fitted V": by(pg.td_advantage, fitted),
+        **{f"{n}-step, fitted V": by(pg.n_step_advantage, fitted, n=n) for n in N_STEPS},
+        **{f"GAE({x:g}), fitted V": by(pg.gae_advantage, fitted, gae_lambda=x) for x in LAMBDAS},
     }
-    for n in N_STEPS:
-        table[f"{n}-step, fitted V"] = of(
-            partial(pg.n_step_advantage, discount=discount, n=n), fitted
-        )
-    for lambda_ in LAMBDAS:
-        fn = partial(pg.gae_advantage, discount=discount, gae_lambda=lambda_)
-        table[f"GAE({lambda_:g}), fitted V"] = of(fn, fitted)
-    return table
 
 
 def measure(options: Options) -> dict[str, Any]:
-    at = pg.frozen_lake(
-        map_name=options.map_name,
-        success_rate=options.success_rate,
-        reward_schedule=options.rewards,
-    )
+    lake: dict[str, Any] = {"map_name": options.map_name, "success_rate": options.success_rate}
+    at = pg.frozen_lake(**lake, reward_schedule=options.rewards)
     discount, limit = options.discount, int(at.env_params.max_steps_in_episode)
     policy_key, fit_key, key = jax.random.split(jax.random.key(options.seed), 3)
     logits = options.logit_deviation * jax.random.normal(policy_key, at.mdp.reward.shape)
     probs = jax.nn.softmax(logits)
-    exact_return, exact_gradient = jax.value_and_grad(
-        lambda logits: finite_mdp.finite_horizon_return(
-            at.mdp, jax.nn.softmax(logits), discount=discount, horizon=limit
-        )
-    )(logits)
-    policy = pg.tabular_policy(logits.shape[1])
 
-    def act(key, memory, obs, start):
-        observed = at.env.observe(obs, at.env_params)[None]
-        return policy.apply(logits, memory, observed, start)[0].sample(seed=key)[0], memory
+    def expected_return(logits):
+        probs = jax.nn.softmax(logits)
+        return finite_mdp.finite_horizon_return(at.mdp, probs, discount=discount, horizon=limit)
+
+    exact_return, exact_gradient = jax.value_and_grad(expected_return)(logits)
+    policy: Any = pg.tabular_policy(logits.shape[1])
 
     def episodes(key, number):
-        """The first episode of each environment, and true where it goes on."""
-        loop = begin(key, at.env, at.env_params, (), num_envs=number)
-        transitions = pg.unroll(key, at.env, at.env_params, act, loop, num_steps=limit)[1]
-        return transitions, jnp.cumsum(transitions.start, axis=0) == 1
+        def choose(key, obs):
+            observed = at.env.observe(obs, at.env_params)[None]
+            return policy.apply(logits, (), observed, None)[0].sample(seed=key)[0]
 
-    def rollout(transitions):
-        return (
-            transitions.obs,
-            transitions.reward,
-            transitions.next_obs,
-            transitions.terminated,
-            transitions.truncated,
-        )
+        return first_episodes((key, key), at.env, at.env_params, choose, (limit, number))
 
     @jax.jit
     def fit(key):
-        transitions, going_on = episodes(key, options.fitting_episodes)
-        zeros = jnp.zeros_like(transitions.reward)
-        returns = pg.discounted_returns(
-            transitions.reward,
-            zeros,
-            transitions.terminated,
-            transitions.truncated,
-            discount=discount,
-        )
-        here = jax.nn.one_hot(transitions.obs, len(logits)) * going_on[..., None]
+        x, going_on = episodes(key, options.fitting_episodes)
+        cut = jnp.zeros_like(x.reward), x.terminated, x.truncated
+        returns = pg.discounted_returns(x.reward, *cut, discount=discount)
+        here = jax.nn.one_hot(x.obs, len(logits)) * going_on[..., None]
         return jnp.einsum("tb,tbs->s", returns, here) / jnp.maximum(here.sum((0, 1)), 1)
 
     value = {
@@ -179,13 +146,12 @@ def measure(options: Options) -> dict[str, Any]:
         "exact": finite_mdp.state_values(at.mdp, probs, discount=discount),
         "fitted": fit(fit_key),
     }
-    table = estimators(value, discount)
 
     def gradients(key):
         """Name -> form -> gradient of each episode, `[number, S, A]`."""
         transitions, going_on = episodes(key, BATCH)
         time = jnp.arange(limit)[:, None]
-        advantage = {name: estimate(*rollout(transitions)) for name, estimate in table.items()}
+        advantage = advantages(transitions, **value, discount=discount)
         to_go = advantage["reward to go"]
         advantage["trajectory"] = jnp.broadcast_to(to_go[0], to_go.shape)
         # Means of the other episodes: independent of the one that they are subtracted from.
@@ -219,23 +185,18 @@ def measure(options: Options) -> dict[str, Any]:
         groups = g[: BATCH // size * size].reshape(-1, size, *g.shape[1:])
         return jnp.mean(jnp.sum((groups.mean(1) - exact_gradient) ** 2, (1, 2)))
 
-    @jax.jit
-    def summarise(key):
+    def summarise(g):
         """Sum of gradients, sum of their squares, and square errors of the sample sizes."""
-        return jax.tree.map(
-            lambda g: (g.sum(0), jnp.sum(g**2), {n: square_error(g, n) for n in SAMPLE_SIZES}),
-            gradients(key),
-        )
+        return g.sum(0), jnp.sum(g**2), {n: square_error(g, n) for n in SAMPLE_SIZES}
 
+    batch = jax.jit(lambda key: jax.tree.map(summarise, gradients(key)))
     batches = options.episodes // BATCH
-    parts = [jax.device_get(summarise(k)) for k in jax.random.split(key, batches)]
+    parts = [jax.device_get(batch(k)) for k in jax.random.split(key, batches)]
+    sums = jax.tree.map(lambda *x: np.sum(np.asarray(x, np.float64), axis=0), *parts)
     exact = np.asarray(exact_gradient, np.float64)
     norm = np.linalg.norm(exact)
 
-    def describe(parts):
-        total, squares, errors = jax.tree.map(
-            lambda *x: np.sum(np.asarray(x, np.float64), axis=0), *parts
-        )
+    def describe(total, squares, errors):
         mean = total / options.episodes
         variance = squares / options.episodes - np.sum(mean**2)
         noise = variance / options.episodes  # in the square of the mean's error
@@ -249,15 +210,13 @@ def measure(options: Options) -> dict[str, Any]:
             "rmse": {size: np.sqrt(error / batches) / norm for size, error in errors.items()},
         }
 
-    results = {
-        name: {form: describe([part[name][form] for part in parts]) for form in forms}
-        for name, forms in parts[0].items()
-    }
     return {
         "expected_return": float(exact_return),
         "gradient_norm": float(norm),
         "rmse_of_fitted_value": float(jnp.sqrt(jnp.mean((value["fitted"] - value["exact"]) ** 2))),
-        "estimators": results,
+        "estimators": {
+            name: {form: describe(*x) for form, x in forms.items()} for name, forms in sums.items()
+        },
     }
 
 
@@ -285,17 +244,14 @@ def draw(numbers: dict[str, Any]) -> Any:
     table = {name: forms["discount^t"] for name, forms in numbers["estimators"].items()}
     figure, (ladder, sizes, trade, forms) = panels(4, columns=2)
 
-    heights = [table[name]["variance"] for name in LADDER]
-    ladder.barh(LADDER, heights, color=PALETTE[0])
+    ladder.barh(LADDER, [table[name]["variance"] for name in LADDER], color=PALETTE[0])
     ladder.invert_yaxis()
     ladder.set(xscale="log", xlabel="tr Cov g / |grad J|\u00b2, one episode", title="the ladder")
 
     shown = (*LADDER[0:1], *LADDER[2:4], *LADDER[5:], "GAE(0.95), fitted V")
     for i, name in enumerate(shown):
         rmse = table[name]["rmse"]
-        sizes.plot(
-            list(rmse), list(rmse.values()), "o-", markersize=3, color=PALETTE[i], label=name
-        )
+        sizes.plot(*zip(*rmse.items()), "o-", markersize=3, color=PALETTE[i], label=name)
     sizes.set(xscale="log", yscale="log", title="error over sample size")
     sizes.set(xlabel="episodes", ylabel="RMSE of the mean / |grad J|")
     sizes.legend(fontsize=8, loc="lower left")

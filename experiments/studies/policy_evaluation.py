@@ -9,24 +9,24 @@ coordinates, each to Monte Carlo outcomes and to bootstrapped targets r + discou
 every pass. The error is the root mean square over all states, in units of the deviation of the exact V.
 """
 
+import itertools
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 import purejaxpg as pg
-from experiments.common import runtime
-from experiments.common.study import draw_grid, new_folder, panels, write
-from purejaxpg.agent.rollout import begin
+from experiments.common.runs import seed_keys
+from experiments.common.study import Study, draw_band, draw_grid, first_episodes, panels, run_study
 from purejaxpg.agent.values import fit_value
 from purejaxpg.functional import finite_mdp
 from purejaxpg.reporting.plotting import PALETTE
-from purejaxpg.reporting.statistics import bootstrap_interval, iqm
+from purejaxpg.reporting.statistics import iqm
 
 
 @dataclass(frozen=True)
@@ -50,23 +50,22 @@ class Options:
 
 
 def main(arguments: list[str]) -> int:
-    runtime.set_up()
-    options = tyro.cli(Options, args=arguments, prog="policy_evaluation.py", description=__doc__)
-    try:
-        if not (0 <= options.discount < 1 and 0 <= options.greed <= 1):
-            raise ValueError("--discount must be in [0, 1) and --greed in [0, 1].")
-        if min(*options.episodes, options.passes) < 1 or options.seeds < 3:
-            raise ValueError("--episodes and --passes must be at least 1, and --seeds at least 3.")
-        if options.shown not in options.episodes:
-            raise ValueError(f"--shown must be one of --episodes, {options.episodes}.")
-        new_folder(options.output)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_study(Options, check, study, arguments)
+
+
+def check(options: Options) -> None:
+    if not (0 <= options.discount < 1 and 0 <= options.greed <= 1):
+        raise ValueError("--discount must be in [0, 1) and --greed in [0, 1].")
+    if min(*options.episodes, options.passes) < 1 or options.seeds < 3:
+        raise ValueError("--episodes and --passes must be at least 1, and --seeds at least 3.")
+    if options.shown not in options.episodes:
+        raise ValueError(f"--shown must be one of --episodes, {options.episodes}.")
+
+
+def study(options: Options) -> Study:
     at = pg.four_rooms()
     numbers = measure(options, at)
-    write(options.output, options, numbers, draw(options, at, numbers), findings(numbers))
-    return 0
+    return numbers, draw(options, at, numbers), findings(numbers)
 
 
 def best_moves(mdp: pg.FiniteMDP, discount: float) -> jax.Array:
@@ -92,8 +91,8 @@ def measure(options: Options, at: Any) -> dict[str, Any]:
         "network": (pg.value_network(pg.MLP((64, 64))), coordinates, 3e-3),
     }
 
-    def act(key, memory, obs, start):
-        return jax.random.categorical(key, jnp.log(probs)[obs]), memory
+    def choose(key, obs):
+        return jax.random.categorical(key, jnp.log(probs)[obs])
 
     def fit(value, view, rate, target_fn, key, transitions, going_on):
         """Full passes over the data with targets that are made anew before each."""
@@ -118,51 +117,32 @@ def measure(options: Options, at: Any) -> dict[str, Any]:
         (params, _), _ = jax.lax.scan(one_pass, (params, optimizer.init(params)), keys)
         return values(params, jnp.arange(states)[None])[0]
 
-    def monte_carlo(transitions, table):
+    def monte_carlo(x, table):
         # No V enters: episodes that the time limit cuts are few, and end with outcome 0.
-        zeros = jnp.zeros_like(transitions.reward)
-        return pg.discounted_returns(
-            transitions.reward,
-            zeros,
-            transitions.terminated,
-            transitions.truncated,
-            discount=discount,
-        )
+        zeros = jnp.zeros_like(x.reward)
+        return pg.discounted_returns(x.reward, zeros, x.terminated, x.truncated, discount=discount)
 
-    def bootstrapped(transitions, table):
-        return pg.td_targets(
-            transitions.reward,
-            table[transitions.next_obs],
-            transitions.terminated,
-            discount=discount,
-        )
+    def bootstrapped(x, table):
+        return pg.td_targets(x.reward, table[x.next_obs], x.terminated, discount=discount)
 
     def run(key, *, number):
         reset_key, data_key, *fit_keys = jax.random.split(key, 6)
-        loop = begin(reset_key, at.env, env_params, (), num_envs=number)
-        transitions = pg.unroll(data_key, at.env, env_params, act, loop, num_steps=limit)[1]
-        going_on = jnp.cumsum(transitions.start, axis=0) == 1
+        keys, shape = (reset_key, data_key), (limit, number)
+        data = first_episodes(keys, at.env, env_params, choose, shape)
         targets = {"Monte Carlo": monte_carlo, "bootstrapped": bootstrapped}
+        kinds = itertools.product(fits, targets)
         return {
-            f"{name}, {label}": fit(*fits[name], target_fn, key, transitions, going_on)
-            for key, (name, label, target_fn) in zip(
-                fit_keys, [(name, *target) for name in fits for target in targets.items()]
-            )
+            f"{name}, {label}": fit(*fits[name], targets[label], key, *data)
+            for key, (name, label) in zip(fit_keys, kinds)
         }
 
-    keys = jax.vmap(jax.random.key)(np.arange(options.seed, options.seed + options.seeds))
     errors: dict[str, dict[int, list[float]]] = {}
     shown = {}
     for number in options.episodes:
-
-        def one(key, number=number):
-            return run(key, number=number)
-
-        fitted = jax.device_get(pg.sweep(one, keys))
+        fitted = jax.device_get(pg.sweep(partial(run, number=number), seed_keys(options)))
         for name, values in fitted.items():
             square = np.mean((values[0] - np.asarray(exact)) ** 2, axis=-1)
-            scaled = np.sqrt(square) / float(exact.std())
-            errors.setdefault(name, {})[number] = scaled.tolist()
+            errors.setdefault(name, {})[number] = (np.sqrt(square) / float(exact.std())).tolist()
             if number == options.shown:
                 shown[name] = values[0][0]
         print(f"{number} episodes done", flush=True)
@@ -175,9 +155,7 @@ def findings(numbers: dict[str, Any]) -> list[str]:
         row = ", ".join(f"{iqm(np.array(x)):.3f} of {n}" for n, x in table.items())
         lines.append(f"Error of {name}, from episodes: {row}.")
     for kind in ("table", "network"):
-        mc, td = (
-            numbers["errors"][f"{kind}, {label}"] for label in ("Monte Carlo", "bootstrapped")
-        )
+        mc, td = (numbers["errors"][f"{kind}, {x}"] for x in ("Monte Carlo", "bootstrapped"))
         better = [n for n in mc if iqm(np.array(td[n])) < iqm(np.array(mc[n]))]
         lines.append(f"Bootstrapped targets of the {kind} are nearer at sizes {better or 'none'}.")
     return lines
@@ -194,12 +172,8 @@ def draw(options: Options, at: Any, numbers: dict[str, Any]) -> Any:
     figure.colorbar(image, ax=axes[:5], shrink=0.6, label="expected discounted outcome")
     curve = axes[5]
     for i, (name, table) in enumerate(numbers["errors"].items()):
-        interval = bootstrap_interval(iqm, np.array(list(table.values())).T[:, None, :])
-        x, color = list(table), PALETTE[i]
-        curve.plot(
-            x, interval.estimate, "o-" if "Monte" in name else "s--", label=name, color=color
-        )
-        curve.fill_between(x, interval.low, interval.high, alpha=0.2, color=color)
+        line = "o-" if "Monte" in name else "s--"
+        draw_band(curve, table, line, label=name, color=PALETTE[i])
     curve.set(xscale="log", yscale="log", xlabel="episodes", ylabel="RMSE / deviation of exact V")
     curve.set_title(f"IQM of {options.seeds} data sets, 95%")
     curve.legend(fontsize=8)

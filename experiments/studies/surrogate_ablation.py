@@ -11,7 +11,6 @@ seeds. A seed whose parameters are not finite counts as the worst of its environ
 interrupted run goes on.
 """
 
-import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -23,13 +22,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 import purejaxpg as pg
-from experiments.common import runtime
+from experiments.common.command_line import read_options, run_program
 from experiments.common.results import read_json, write_json
-from experiments.common.study import new_folder, panels, write
+from experiments.common.runs import seed_keys
+from experiments.common.study import new_folder, panels, stored_options, write
 from purejaxpg.functional.policy_losses import surrogate_policy_loss
+from purejaxpg.reporting.plotting import PALETTE
 from purejaxpg.reporting.statistics import bootstrap_interval, iqm, mean, replace_diverged
 
 SIZES = {"num_envs": 8, "num_steps": 256}
@@ -48,6 +48,8 @@ FORMS: dict[str, tuple[float, ...]] = {
     "REINFORCE": (3e-3, 1e-2, 3e-2),
 }
 """Form -> its coefficients: clip, target of KL, weight of KL, bound on KL twice, learning rate."""
+Returns = dict[str, dict[str, list[list[float | None]]]]
+"""Environment -> form -> return of the final policy, [coefficients][seeds]; None where it diverged."""
 
 
 @dataclass(frozen=True)
@@ -78,69 +80,54 @@ class Options:
 
 
 def main(arguments: list[str]) -> int:
-    runtime.set_up()
-    options = tyro.cli(Options, args=arguments, prog="surrogate_ablation.py", description=__doc__)
-    try:
-        if options.seeds < 3 or options.eval_episodes < 1 or options.num_updates < 1:
-            raise ValueError(
-                "--seeds must be at least 3, --eval-episodes at least 1 and --total-steps at least "
-                f"{STEPS_PER_UPDATE}."
-            )
-        made = {env_id: pg.make(env_id) for env_id in options.envs}
-        table = begin(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for env_id, (env, env_params) in made.items():
-        for form, coefficients in FORMS.items():
-            if form not in table.setdefault(env_id, {}):
-                table[env_id][form] = measure(options, env_id, env, env_params, form, coefficients)
-                write_json(options.output / "partial.json", partial_content(options, table))
-                print(f"{env_id}, {form} done", flush=True)
-    scores = score(table)
-    write(
-        options.output,
-        options,
-        {"returns": table, **summary(scores)},
-        draw(scores),
-        findings(scores),
-    )
-    (options.output / "partial.json").unlink(missing_ok=True)
-    return 0
+    return run_program(prepare, study, arguments)
 
 
-def begin(options: Options) -> dict[str, dict[str, list[list[float | None]]]]:
-    """The returns that are there already; empty in a new folder.
+def prepare(arguments: list[str]) -> tuple[Options, Returns]:
+    """Options, and the returns that are there already; none in a new folder.
 
     Raises:
       FileExistsError, ValueError: the folder holds something else, or was started with other options.
     """
+    options = read_options(Options, arguments)
+    if options.seeds < 3 or options.eval_episodes < 1 or options.num_updates < 1:
+        raise ValueError(
+            "--seeds must be at least 3, --eval-episodes at least 1 and --total-steps at least "
+            f"{STEPS_PER_UPDATE}."
+        )
+    for env_id in options.envs:
+        pg.make(env_id)
     partial_file = options.output / "partial.json"
     if not partial_file.is_file():
         new_folder(options.output)
-        return {}
+        return options, {}
     stored = read_json(partial_file)
-    if stored.get("config") != partial_content(options, {})["config"]:
+    if stored.get("config") != json.loads(json.dumps(stored_options(options))):
         raise ValueError(
             f"{options.output} was started with other options; choose another --output."
         )
-    return stored["returns"]
+    return options, stored["returns"]
 
 
-def partial_content(options: Options, table: dict[str, Any]) -> dict[str, Any]:
-    config = {key: value for key, value in dataclasses.asdict(options).items() if key != "output"}
-    return json.loads(json.dumps({"config": config, "returns": table}))
+def study(options: Options, table: Returns) -> None:
+    partial_file = options.output / "partial.json"
+    for env_id in options.envs:
+        made = pg.make(env_id)
+        for form, coefficients in FORMS.items():
+            if form not in table.setdefault(env_id, {}):
+                table[env_id][form] = measure(options, env_id, *made, form, coefficients)
+                write_json(partial_file, {"config": stored_options(options), "returns": table})
+                print(f"{env_id}, {form} done", flush=True)
+    scores = score(table)
+    numbers = {"returns": table, "scores": {name: summary(x) for name, x in scores.items()}}
+    write(options, numbers, draw(scores), findings(scores))
+    partial_file.unlink(missing_ok=True)
 
 
 def measure(
-    options: Options,
-    env_id: str,
-    env: pg.Env,
-    env_params: Any,
-    form: str,
-    coefficients: tuple[float, ...],
+    options: Options, env_id: str, env: pg.Env, env_params: Any, form: str, coefficients: Any
 ) -> list[list[float | None]]:
-    """Return of the final policy, [coefficients][seeds]; None where it diverged."""
+    """What `Returns` has of a form in an environment."""
     build = builders(env, env_params, DISCOUNTS.get(env_id, 0.99))[form]
 
     def run(key, coefficient):
@@ -148,14 +135,13 @@ def measure(
         train_key, test_key = jax.random.split(key)
         updates = 0 if form == RANDOM else options.num_updates
         state, _ = pg.train(train_key, algorithm, env_params, num_updates=updates)
-        test = pg.evaluate(
-            test_key, algorithm, state, env, env_params, num_episodes=options.eval_episodes
-        )
+        number = options.eval_episodes
+        test = pg.evaluate(test_key, algorithm, state, env, env_params, num_episodes=number)
         finite = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(state.params)])
         return jnp.where(finite.all(), test.returns.mean(), jnp.nan)
 
-    keys = jax.vmap(jax.random.key)(np.arange(options.seed, options.seed + options.seeds))
-    returns = np.asarray(pg.sweep(run, keys, np.array(coefficients, np.float32)))
+    values = np.array(coefficients, np.float32)
+    returns = np.asarray(pg.sweep(run, seed_keys(options), values))
     return [[float(x) if np.isfinite(x) else None for x in row] for row in returns]
 
 
@@ -165,11 +151,7 @@ def builders(
     """Form -> what makes an algorithm of one of its coefficients."""
     networks = env, pg.policy_network(env.action_space(env_params)), pg.value_network()
     common: dict[str, Any] = {**SIZES, "discount": discount}
-    value_fit: dict[str, Any] = {
-        "num_value_epochs": EPOCHS,
-        "num_value_minibatches": MINIBATCHES,
-        **common,
-    }
+    value_fit = {"num_value_epochs": EPOCHS, "num_value_minibatches": MINIBATCHES, **common}
     ppo = partial(
         pg.ppo, *networks, pg.adam(3e-4), num_epochs=EPOCHS, num_minibatches=MINIBATCHES,
         entropy_coef=0.0, **common,
@@ -189,16 +171,15 @@ def builders(
     }
 
 
-def score(table: dict[str, dict[str, list[list[float | None]]]]) -> dict[str, np.ndarray]:
+def score(table: Returns) -> dict[str, np.ndarray]:
     """Column -> scores [seeds, environments]; 0 is the policy before training, 1 the best column's mean."""
     columns: dict[str, list[np.ndarray]] = {}
     for forms in table.values():
-        names = [
-            form if len(FORMS[form]) == 1 else f"{form} {x:g}"
-            for form in forms
-            for x in FORMS[form]
-        ]
-        returns = np.array([row for rows in forms.values() for row in rows], np.float64)
+        names = []
+        for form in forms:
+            several = len(FORMS[form]) > 1
+            names += [f"{form} {x:g}" if several else form for x in FORMS[form]]
+        returns = np.concatenate([np.array(rows, np.float64) for rows in forms.values()])
         returns = replace_diverged(returns, np.nanmin(returns))
         start = returns[names.index(RANDOM)].mean()
         gain = returns.mean(axis=1).max() - start
@@ -207,16 +188,12 @@ def score(table: dict[str, dict[str, list[list[float | None]]]]) -> dict[str, np
     return {name: np.stack(rows, axis=1) for name, rows in columns.items()}
 
 
-def summary(scores: dict[str, np.ndarray]) -> dict[str, Any]:
+def summary(scores: np.ndarray) -> dict[str, Any]:
+    """Of a column."""
     return {
-        "scores": {
-            name: {
-                "mean": bootstrap_interval(mean, x)._asdict(),
-                "iqm": bootstrap_interval(iqm, x)._asdict(),
-                "mean_per_env": x.mean(axis=0),
-            }
-            for name, x in scores.items()
-        }
+        "mean": bootstrap_interval(mean, scores)._asdict(),
+        "iqm": bootstrap_interval(iqm, scores)._asdict(),
+        "mean_per_env": scores.mean(axis=0),
     }
 
 
@@ -233,8 +210,6 @@ def findings(scores: dict[str, np.ndarray]) -> list[str]:
 
 
 def draw(scores: dict[str, np.ndarray]) -> Any:
-    from purejaxpg.reporting.plotting import PALETTE
-
     figure, (axis,) = panels(1)
     figure.set_size_inches(7.5, 6.0)
     shown = {name: x for name, x in scores.items() if name != RANDOM}

@@ -7,6 +7,7 @@ every update computes the mean KL(old, new) over the rollout's states again, in 
 parameters before and after.
 """
 
+import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
-from experiments.common import runtime
 from experiments.common.defaults import defaults
 from experiments.common.options import fill
 from experiments.common.recipes import networks
 from experiments.common.runs import Run, make_run
-from experiments.common.study import new_folder, panels, write
+from experiments.common.study import Study, panels, run_study
 from purejaxpg.reporting.plotting import PALETTE
 from purejaxpg.training.sweep import distribute
 
@@ -42,30 +41,23 @@ class Options:
 
 
 def main(arguments: list[str]) -> int:
-    runtime.set_up()
-    options = tyro.cli(Options, args=arguments, prog="trpo_constraint.py", description=__doc__)
-    try:
-        runs = {env_id: build(options, env_id) for env_id in options.envs}
-        new_folder(options.output)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    numbers = {}
-    for env_id, run in runs.items():
-        numbers[env_id] = measure(run)
+    return run_study(Options, build, study, arguments)
+
+
+def build(options: Options) -> dict[str, Run]:
+    """Environment -> its run."""
+    plain = {"normalize_observations": False, "normalize_rewards": False}
+    rows = [{**defaults("trpo", x), **dataclasses.asdict(options), **plain} for x in options.envs]
+    return {row["env"]: make_run("trpo", fill("trpo", row)) for row in rows}
+
+
+def study(options: Options) -> Study:
+    numbers, bounds = {}, {}
+    for env_id, run in build(options).items():
+        numbers[env_id], bounds[env_id] = measure(run), run.options.max_kl
         print(f"{env_id} done", flush=True)
-    bounds = {env_id: run.options.max_kl for env_id, run in runs.items()}
-    found = findings(numbers, bounds)
     kept = {env_id: over_seeds(table) for env_id, table in numbers.items()}
-    write(options.output, options, {"updates": kept}, draw(numbers, bounds), found)
-    return 0
-
-
-def build(options: Options, env_id: str) -> Run:
-    row = {**defaults("trpo", env_id), "total_steps": options.total_steps}
-    row |= {"seeds": options.seeds, "seed": options.seed}
-    row |= {"normalize_observations": False, "normalize_rewards": False}
-    return make_run("trpo", fill("trpo", row))
+    return {"updates": kept}, draw(numbers, bounds), findings(numbers, bounds)
 
 
 def measure(run: Run) -> dict[str, np.ndarray]:
@@ -79,10 +71,8 @@ def measure(run: Run) -> dict[str, np.ndarray]:
 
     def kl(params, new_params, transitions):
         obs, start = transitions
-        old, new = (
-            policy.apply(x, (), run.env.observe(obs, run.env_params), start)[0]
-            for x in (params, new_params)
-        )
+        seen = run.env.observe(obs, run.env_params)
+        old, new = (policy.apply(x, (), seen, start)[0] for x in (params, new_params))
         return jnp.mean(old.kl_divergence(new))
 
     one_update, recompute = distribute(step), distribute(kl)
@@ -90,9 +80,13 @@ def measure(run: Run) -> dict[str, np.ndarray]:
     rows = []
     for _ in range(run.num_updates):
         new, transitions, metrics = one_update(run.keys(), state)
-        row = {"kl": recompute(state.params.policy, new.params.policy, transitions)}
-        row |= {"kl_in_search": metrics["kl"], "kl_proposed": metrics["kl_proposed"]}
-        row |= {"accepted": metrics["step_accepted"], "candidate": metrics["accepted_candidate"]}
+        row = {
+            "kl": recompute(state.params.policy, new.params.policy, transitions),
+            "kl_in_search": metrics["kl"],
+            "kl_proposed": metrics["kl_proposed"],
+            "accepted": metrics["step_accepted"],
+            "candidate": metrics["accepted_candidate"],
+        }
         rows.append(jax.tree.map(np.asarray, row))
         state = new
     return jax.tree.map(lambda *x: np.stack(x, axis=1), *rows)

@@ -19,11 +19,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 import purejaxpg as pg
-from experiments.common import runtime
-from experiments.common.study import new_folder, panels, write
+from experiments.common.runs import seed_keys
+from experiments.common.study import Study, panels, run_study
 from purejaxpg.functional.policy_losses import clip_policy_loss, surrogate_policy_loss
 from purejaxpg.reporting.plotting import PALETTE
 from purejaxpg.reporting.statistics import iqm
@@ -53,29 +52,28 @@ class Options:
 
 
 def main(arguments: list[str]) -> int:
-    runtime.set_up()
-    options = tyro.cli(Options, args=arguments, prog="trust_regions.py", description=__doc__)
-    try:
-        if min(*options.stages, options.eval_episodes) < 1 or options.seeds < 3:
-            raise ValueError("--stages and --eval-episodes must be at least 1, --seeds at least 3.")
-        made = {env_id: pg.make(env_id) for env_id in options.envs}
-        new_folder(options.output)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_study(Options, check, study, arguments)
+
+
+def check(options: Options) -> None:
+    if min(*options.stages, options.eval_episodes) < 1 or options.seeds < 3:
+        raise ValueError("--stages and --eval-episodes must be at least 1, --seeds at least 3.")
+    for env_id in options.envs:
+        pg.make(env_id)
+
+
+def study(options: Options) -> Study:
     numbers = {
-        f"{env_id}, update {stage}": measure(options, env_id, *made[env_id], stage)
+        f"{env_id}, update {stage}": measure(options, env_id, stage)
         for env_id in options.envs
         for stage in options.stages
     }
-    write(options.output, options, {"steps": numbers}, draw(numbers), findings(numbers))
-    return 0
+    return {"steps": numbers}, draw(numbers), findings(numbers)
 
 
-def measure(
-    options: Options, env_id: str, env: pg.Env, env_params: Any, stage: int
-) -> dict[str, dict[str, dict[str, Any]]]:
+def measure(options: Options, env_id: str, stage: int) -> dict[str, dict[str, dict[str, Any]]]:
     """Kind -> size -> KL and gain of every seed."""
+    env, env_params = pg.make(env_id)
     policy, value = pg.policy_network(env.action_space(env_params)), pg.value_network()
     common: dict[str, Any] = {**SIZES, "discount": DISCOUNTS.get(env_id, 0.99)}
 
@@ -91,16 +89,16 @@ def measure(
     def clipped(rate, eps):
         return ppo(rate, partial(clip_policy_loss, clip_eps=eps))
 
+    def unclipped(rate):
+        return ppo(rate, surrogate_policy_loss)
+
     kinds: dict[str, tuple[tuple[float, ...], Callable[[jax.Array], pg.Algorithm]]] = {
         "parameter ball": (KLS, partial(trpo, natural=False, line_search=False)),
         "natural gradient": (KLS, partial(trpo, line_search=False)),
         "TRPO": (KLS, trpo),
         "PPO, over its clip": (CLIPS, lambda eps: clipped(1e-3, eps)),
         "PPO, over learning rates": (RATES, lambda rate: clipped(rate, 0.2)),
-        "without a clip, over learning rates": (
-            RATES,
-            lambda rate: ppo(rate, surrogate_policy_loss),
-        ),
+        "without a clip, over learning rates": (RATES, unclipped),
     }
 
     def begin(key):
@@ -113,19 +111,17 @@ def measure(
             fresh = algorithm.init(init_key, env_params)
             state = fresh._replace(params=state.params, loop=state.loop, update=state.update)
         new, transitions, _ = algorithm.step(step_key, state, env_params)
-        old_policy, new_policy = (
-            policy.apply(
-                x.params.policy, (), env.observe(transitions.obs, env_params), transitions.start
-            )[0]
-            for x in (state, new)
-        )
-        test = partial(pg.evaluate, test_key, algorithm, num_episodes=options.eval_episodes)
-        old_return, new_return = (
-            test(state=x, env=env, env_params=env_params).returns.mean() for x in (state, new)
-        )
+        rollout = env.observe(transitions.obs, env_params), transitions.start
+
+        def look_at(state):
+            number = options.eval_episodes
+            test = pg.evaluate(test_key, algorithm, state, env, env_params, num_episodes=number)
+            return policy.apply(state.params.policy, (), *rollout)[0], test.returns.mean()
+
+        (old_policy, old_return), (new_policy, new_return) = look_at(state), look_at(new)
         return jnp.mean(old_policy.kl_divergence(new_policy)), new_return - old_return
 
-    keys = jax.vmap(jax.random.key)(np.arange(options.seed, options.seed + options.seeds))
+    keys = seed_keys(options)
     states = distribute(begin)(keys)
     results: dict[str, dict[str, dict[str, Any]]] = {}
     for name, (sizes, build) in kinds.items():
@@ -134,12 +130,8 @@ def measure(
             keys[row], jax.tree.map(lambda x, row=row: x[row], states),
             jnp.repeat(jnp.array(sizes), options.seeds),
         )  # fmt: skip
-        results[name] = {
-            f"{size:g}": {"kl": one_kl, "gain": one_gain}
-            for size, one_kl, one_gain in zip(
-                sizes, *(np.asarray(x).reshape(len(sizes), -1) for x in (kl, gain))
-            )
-        }
+        rows = zip(sizes, *(np.asarray(x).reshape(len(sizes), -1) for x in (kl, gain)))
+        results[name] = {f"{size:g}": {"kl": kl, "gain": gain} for size, kl, gain in rows}
     print(f"{env_id}, update {stage} done", flush=True)
     return results
 
@@ -148,12 +140,11 @@ def findings(numbers: dict[str, Any]) -> list[str]:
     lines = []
     for where, kinds in numbers.items():
         for name, table in kinds.items():
-            best = max(table, key=lambda size: float(iqm(np.asarray(table[size]["gain"]))))
-            worst = min(table, key=lambda size: float(iqm(np.asarray(table[size]["gain"]))))
+            gains = {size: float(iqm(row["gain"])) for size, row in table.items()}
             shown = ", ".join(
-                f"{iqm(np.asarray(table[size]['gain'])):+.1f} at {size} (median KL "
+                f"{gains[size]:+.1f} at {size} (median KL "
                 f"{np.median(table[size]['kl']):.2g}, largest {np.max(table[size]['kl']):.2g})"
-                for size in (best, worst)
+                for size in (max(gains, key=gains.__getitem__), min(gains, key=gains.__getitem__))
             )
             lines.append(f"{where}, {name}: return gained, best and worst size, IQM: {shown}.")
     return lines
@@ -164,7 +155,7 @@ def draw(numbers: dict[str, Any]) -> Any:
     for axis, (where, kinds) in zip(axes, numbers.items()):
         for i, (name, table) in enumerate(kinds.items()):
             kl = [np.median(row["kl"]) for row in table.values()]
-            gain = [float(iqm(np.asarray(row["gain"]))) for row in table.values()]
+            gain = [float(iqm(row["gain"])) for row in table.values()]
             axis.plot(kl, gain, "o-", color=PALETTE[i], markersize=4, label=name)
         axis.axhline(0, color="0.4", linewidth=1, linestyle=":")
         axis.set(xscale="log", xlabel="mean KL(old, new) that was moved, median, nats")

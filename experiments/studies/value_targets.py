@@ -17,12 +17,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 import purejaxpg as pg
-from experiments.common import runtime
-from experiments.common.study import new_folder, panels, write
-from purejaxpg.agent.rollout import begin
+from experiments.common.runs import seed_keys
+from experiments.common.study import Study, draw_band, first_episodes, panels, run_study
 from purejaxpg.functional import finite_mdp
 from purejaxpg.reporting.plotting import PALETTE
 from purejaxpg.reporting.statistics import bootstrap_interval, iqm
@@ -53,24 +51,24 @@ class Options:
 
 
 def main(arguments: list[str]) -> int:
-    runtime.set_up()
-    options = tyro.cli(Options, args=arguments, prog="value_targets.py", description=__doc__)
-    try:
-        if options.episodes < BATCH or options.episodes % BATCH:
-            raise ValueError(f"--episodes must be a multiple of {BATCH}, not {options.episodes}.")
-        if not 0 <= options.discount < 1 or options.seeds < 3:
-            raise ValueError("--discount must be in [0, 1) and --seeds at least 3.")
-        made = {env_id: pg.make(env_id) for env_id in options.envs}
-        new_folder(options.output)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_study(Options, check, study, arguments)
+
+
+def check(options: Options) -> None:
+    if options.episodes < BATCH or options.episodes % BATCH:
+        raise ValueError(f"--episodes must be a multiple of {BATCH}, not {options.episodes}.")
+    if not 0 <= options.discount < 1 or options.seeds < 3:
+        raise ValueError("--discount must be in [0, 1) and --seeds at least 3.")
+    for env_id in options.envs:
+        pg.make(env_id)
+
+
+def study(options: Options) -> Study:
     numbers: dict[str, Any] = {"targets": measure_targets(options), "learning": {}}
-    for env_id, (env, env_params) in made.items():
-        numbers["learning"][env_id] = learn(options, env, env_params)
+    for env_id in options.envs:
+        numbers["learning"][env_id] = learn(options, *pg.make(env_id))
         print(f"{env_id} done", flush=True)
-    write(options.output, options, numbers, draw(numbers), findings(numbers))
-    return 0
+    return numbers, draw(numbers), findings(numbers)
 
 
 def measure_targets(options: Options) -> dict[int, dict[int, dict[str, float]]]:
@@ -82,21 +80,14 @@ def measure_targets(options: Options) -> dict[int, dict[int, dict[str, float]]]:
     # The time limit is left out of the exact V: of 100 steps next to nothing is ever left.
     value_at = pg.tabular_value()
 
-    def act(key, memory, obs, start):
-        return jax.random.randint(key, obs.shape, 0, 4), memory
-
     def episodes(key, number):
-        loop = begin(key, at.env, at.env_params, (), num_envs=number)
-        transitions = pg.unroll(key, at.env, at.env_params, act, loop, num_steps=limit)[1]
-        return transitions, jnp.cumsum(transitions.start, axis=0) == 1
+        def evenly(key, obs):
+            return jax.random.randint(key, obs.shape, 0, 4)
 
-    def rollout(transitions, value):
-        return (
-            transitions.reward,
-            value[transitions.next_obs],
-            transitions.terminated,
-            transitions.truncated,
-        )
+        return first_episodes((key, key), at.env, at.env_params, evenly, (limit, number))
+
+    def rollout(x, value):
+        return x.reward, value[x.next_obs], x.terminated, x.truncated
 
     @jax.jit
     def fit(key, value):
@@ -105,9 +96,8 @@ def measure_targets(options: Options) -> dict[int, dict[int, dict[str, float]]]:
         target = pg.td_targets(*rollout(transitions, value)[:3], discount=options.discount)
 
         def loss(value):
-            found = value_at.apply(
-                value, (), at.env.observe(transitions.obs, at.env_params), transitions.start
-            )[0]
+            seen = at.env.observe(transitions.obs, at.env_params)
+            found = value_at.apply(value, (), seen, transitions.start)[0]
             return jnp.sum(going_on * pg.value_loss(found, target)) / going_on.sum()
 
         return value - jax.grad(loss)(value)
@@ -131,9 +121,8 @@ def measure_targets(options: Options) -> dict[int, dict[int, dict[str, float]]]:
         passes = stage
         results[stage] = {}
         for n in TARGET_N:
-            count, first, second = np.sum(
-                [np.float64(moments(key, value, n)) for key in keys], axis=0
-            )
+            sums = [np.float64(moments(key, value, n)) for key in keys]
+            count, first, second = np.sum(sums, axis=0)
             weight = count / count.sum()
             bias = first / np.maximum(count, 1)
             error = second / np.maximum(count, 1)
@@ -154,25 +143,18 @@ def learn(options: Options, env: pg.Env, env_params: Any) -> dict[int, list[floa
     def run(key, *, n):
         train_key, test_key = jax.random.split(key)
         algorithm = pg.actor_critic(
-            env,
-            pg.policy_network(space),
-            pg.value_network(),
+            env, pg.policy_network(space), pg.value_network(),
             pg.adam(3e-3, decay_steps=updates),
             pg.adam(3e-3, decay_steps=updates * epochs * minibatches),
-            advantage_fn=partial(pg.n_step_advantage, discount=0.99, n=n),
-            num_envs=num_envs,
-            num_steps=num_steps,
-            num_value_epochs=epochs,
-            num_value_minibatches=minibatches,
-            normalize_advantages=True,
-        )
+            advantage_fn=partial(pg.n_step_advantage, discount=0.99, n=n), normalize_advantages=True,
+            num_envs=num_envs, num_steps=num_steps,
+            num_value_epochs=epochs, num_value_minibatches=minibatches,
+        )  # fmt: skip
         state, _ = pg.train(train_key, algorithm, env_params, num_updates=updates)
-        episodes = pg.evaluate(
-            test_key, algorithm, state, env, env_params, num_episodes=128, max_steps=1000
-        )
-        return episodes.returns.mean()
+        sizes: dict[str, Any] = {"num_episodes": 128, "max_steps": 1000}
+        return pg.evaluate(test_key, algorithm, state, env, env_params, **sizes).returns.mean()
 
-    keys = jax.vmap(jax.random.key)(np.arange(options.seed, options.seed + options.seeds))
+    keys = seed_keys(options)
     return {n: np.asarray(pg.sweep(partial(run, n=n), keys))[0].tolist() for n in LEARNING_N}
 
 
@@ -200,19 +182,16 @@ def findings(numbers: dict[str, Any]) -> list[str]:
 def draw(numbers: dict[str, Any]) -> Any:
     stages, learning = numbers["targets"], numbers["learning"]
     figure, axes = panels(len(stages) + len(learning), columns=3)
+    labels = {"bias_squared": "bias\u00b2", "variance": "variance", "mean_square_error": "sum"}
     for axis, (stage, table) in zip(axes, stages.items()):
-        for i, (name, label) in enumerate(
-            (("bias_squared", "bias\u00b2"), ("variance", "variance"), ("mean_square_error", "sum"))
-        ):
+        for i, (name, label) in enumerate(labels.items()):
             y = [table[n][name] for n in TARGET_N]
             axis.plot(TARGET_N, y, "o-", color=PALETTE[i], markersize=4, label=label)
         axis.set(xscale="log", xlabel="n", ylabel="error of the target\u00b2", ylim=(0, None))
         axis.set_title(f"V after {stage} passes of fitting")
         axis.legend(fontsize=8)
     for axis, (env_id, table) in zip(axes[len(stages) :], learning.items()):
-        interval = bootstrap_interval(iqm, np.array(list(table.values())).T[:, None, :])
-        axis.plot(list(table), interval.estimate, "o-", color=PALETTE[0])
-        axis.fill_between(list(table), interval.low, interval.high, color=PALETTE[0], alpha=0.2)
+        draw_band(axis, table, "o-", color=PALETTE[0])
         seeds = len(next(iter(table.values())))
         axis.set(xscale="log", xlabel="n", ylabel=f"final return, IQM of {seeds} seeds, 95%")
         axis.set_title(f"actor-critic on {env_id}")
