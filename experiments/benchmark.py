@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import runtime
-from experiments.common.command_line import algorithm_name, environment_id, parse_options
+from experiments.common.command_line import (
+    algorithm_name,
+    environment_id,
+    parse_options,
+    run_program,
+)
 from experiments.common.defaults import defaults
 from experiments.common.options import check_options
 from experiments.common.recipes import build_algorithm, build_env
 from experiments.common.results import write_json
+from experiments.common.runs import Run
 from purejaxpg.agent.rollout import begin, unroll
 from purejaxpg.training.sweep import distribute
-from purejaxpg.training.train import begin_training, train
-from purejaxpg.types import Algorithm, Box, Env, PyTree
+from purejaxpg.training.train import train
+from purejaxpg.types import Box, PyTree
 
 
 @dataclass(frozen=True)
@@ -47,92 +52,94 @@ class BenchmarkOptions:
 
 
 def main(arguments: list[str]) -> int:
-    runtime.set_up()
+    return run_program(prepare, benchmark, arguments)
+
+
+def prepare(arguments: list[str]) -> tuple[Run, BenchmarkOptions]:
     # Compilation is timed. Before anything is compiled: later JAX would not look at it any more.
     jax.config.update("jax_enable_compilation_cache", False)
-    try:
-        name = algorithm_name(arguments, str(__doc__))
-        run, options = parse(name, arguments)
-        env, env_params = build_env(run)
-        algorithm = build_algorithm(name, run, env, env_params)
-    except (ValueError, TypeError, ConnectionError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    keys = jax.random.split(jax.random.key(run.seed), run.seeds)
-    steps = run.steps_per_update * run.seeds
-    programs = parts(algorithm, env, env_params, run, options.updates)
+    name = algorithm_name(arguments, str(__doc__))
+    row = {**defaults(name, environment_id(arguments)), "seeds": 1}
+    options, own = parse_options(arguments, row, BenchmarkOptions(), str(__doc__))
+    check_options(options)
+    if min(own.repeats, own.updates) < 1:
+        raise ValueError("--repeats and --updates must be at least 1.")
+    env, env_params = build_env(options)
+    algorithm = build_algorithm(name, options, env, env_params)
+    return Run(name, options, env, env_params, algorithm), own
+
+
+def benchmark(run: Run, own: BenchmarkOptions) -> None:
+    options = run.options
+    keys = jax.random.split(jax.random.key(options.seed), options.seeds)
+    steps = options.steps_per_update * options.seeds
     print(
-        f"{name} on {run.env}: {run.seeds} seed(s), {run.num_envs} environments x "
-        f"{run.num_steps} steps; {', '.join(map(str, jax.devices()))}"
+        f"{run.name} on {options.env}: {options.seeds} seed(s), {options.num_envs} environments x "
+        f"{options.num_steps} steps; {', '.join(map(str, jax.devices()))}"
     )
     print(
         f"{'part':14}{'compile s':>10}{'median ms':>11}{'fastest':>10}{'slowest':>10}{'steps/s':>13}"
     )
-    figures = {}
-    begin_run = partial(begin_training, algorithm=algorithm, env_params=env_params)
-    state = jax.block_until_ready(distribute(begin_run)(keys))
-    for part, (program, needs_state, updates) in programs.items():
-        figure = measure(program, (keys, state) if needs_state else (keys,), options.repeats)
+    figures: dict[str, dict[str, float]] = {}
+
+    def keep(part: str, figure: dict[str, float], updates: int) -> None:
         figure["steps_per_second"] = steps * updates / figure["median_seconds"]
         figures[part] = figure
         show(part, figure)
+
+    state = jax.block_until_ready(distribute(run.initial_state)(keys))
+    programs = parts(run, own.updates)
+    for part, program in programs.items():
+        given = (keys,) if part == "environment" else (keys, state)
+        updates = own.updates if part == "training" else 1
+        (figure,) = measure((distribute(program), given), repeats=own.repeats)
+        keep(part, figure, updates)
     ratio = None
-    if options.against_vmap:
-        ratio = compare(programs["training"][0], keys, state, options.repeats, figures)
-        for part in ("sharded", "plain vmap"):
-            figures[part]["steps_per_second"] = (
-                steps * options.updates / figures[part]["median_seconds"]
-            )
-            show(part, figures[part])
+    if own.against_vmap:
+        program, one = programs["training"], jax.device_put((keys, state), jax.devices()[0])
+        ways = (distribute(program), (keys, state)), (jax.jit(jax.vmap(program)), one)
+        sharded, plain = measure(*ways, repeats=own.repeats)
+        keep("sharded", sharded, own.updates)
+        keep("plain vmap", plain, own.updates)
+        ratio = plain["median_seconds"] / sharded["median_seconds"]
         print(f"sharded is {ratio:.2f} times as fast as plain vmap")
     peak = peak_memory()
     print(f"peak memory {peak / 2**20:,.0f} MiB")
-    if options.output is not None:
+    if own.output is not None:
         content = {
-            "algorithm": name,
-            "config": dataclasses.asdict(run),
-            "updates": options.updates,
-            "repeats": options.repeats,
+            "algorithm": run.name,
+            "config": dataclasses.asdict(options),
+            "updates": own.updates,
+            "repeats": own.repeats,
             "figures": figures,
             "times_as_fast_as_vmap": ratio,
             "peak_memory_bytes": peak,
             "versions": runtime.describe(),
         }
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        write_json(options.output, content)
-    return 0
+        own.output.parent.mkdir(parents=True, exist_ok=True)
+        write_json(own.output, content)
 
 
-def parse(name: str, arguments: list[str]) -> tuple[Any, BenchmarkOptions]:
-    row = {**defaults(name, environment_id(arguments)), "seeds": 1}
-    options, own = parse_options(
-        arguments, row, BenchmarkOptions(), program="benchmark.py", description=str(__doc__)
-    )
-    check_options(options)
-    if min(own.repeats, own.updates) < 1:
-        raise ValueError("--repeats and --updates must be at least 1.")
-    return options, own
+def parts(run: Run, updates: int) -> dict[str, Callable]:
+    """Name -> program of a key and a state; `environment` takes no state."""
+    env, env_params, algorithm = run.env, run.env_params, run.algorithm
+    num_envs, num_steps = run.options.num_envs, run.options.num_steps
 
-
-def parts(
-    algorithm: Algorithm, env: Env, env_params: PyTree, run: Any, updates: int
-) -> dict[str, tuple[Callable, bool, int]]:
-    """Name -> program of (key[, state]), whether it wants a state, and updates' worth of steps."""
-    num_envs, num_steps = run.num_envs, run.num_steps
+    def play(key, act, memory):
+        loop = begin(key, env, env_params, memory, num_envs=num_envs)
+        return digest(unroll(key, env, env_params, act, loop, num_steps=num_steps))
 
     def environment(key):
         def act(key, memory, obs, start):
             return random_actions(key, env.action_space(env_params), num_envs), memory
 
-        loop = begin(key, env, env_params, (), num_envs=num_envs)
-        return digest(unroll(key, env, env_params, act, loop, num_steps=num_steps))
+        return play(key, act, ())
 
     def rollout(key, state):
         def act(key, memory, obs, start):
             return algorithm.act(key, state, memory, obs, start, env_params=env_params)
 
-        loop = begin(key, env, env_params, algorithm.initial_memory(num_envs), num_envs=num_envs)
-        return digest(unroll(key, env, env_params, act, loop, num_steps=num_steps))
+        return play(key, act, algorithm.initial_memory(num_envs))
 
     def update(key, state):
         state, _, metrics = algorithm.step(key, state, env_params)
@@ -141,12 +148,7 @@ def parts(
     def training(key, state):
         return train(key, algorithm, env_params, num_updates=updates, state=state)
 
-    return {
-        "environment": (environment, False, 1),
-        "rollout": (rollout, True, 1),
-        "update": (update, True, 1),
-        "training": (training, True, updates),
-    }
+    return {"environment": environment, "rollout": rollout, "update": update, "training": training}
 
 
 def random_actions(key: jax.Array, space: Any, num_envs: int) -> jax.Array:
@@ -166,32 +168,15 @@ def show(part: str, figure: dict[str, float]) -> None:
           f"{figure['steps_per_second']:13,.0f}")  # fmt: skip
 
 
-def measure(program: Callable, arguments: tuple, repeats: int) -> dict[str, float]:
-    call = distribute(program)
-    first, *rest = (seconds(call, arguments) for _ in range(1 + repeats))
-    return summary(first, rest)
-
-
-def compare(
-    program: Callable, keys: jax.Array, state: PyTree, repeats: int, figures: dict[str, Any]
-) -> float:
-    """Time a program over devices and by plain vmap on one, in turns. Returns how many times as fast."""
-    one = jax.device_put((keys, state), jax.devices()[0])
-    ways: dict[str, tuple[Callable, tuple]] = {
-        "sharded": (distribute(program), (keys, state)),
-        "plain vmap": (jax.jit(jax.vmap(program)), one),
-    }
-    taken = [{name: seconds(*way) for name, way in ways.items()} for _ in range(1 + repeats)]
-    for name in ways:
-        first, *rest = (turn[name] for turn in taken)
-        figures[name] = summary(first, rest)
-    return figures["plain vmap"]["median_seconds"] / figures["sharded"]["median_seconds"]
-
-
-def seconds(call: Callable, arguments: tuple) -> float:
-    began = time.perf_counter()
-    jax.block_until_ready(call(*arguments))
-    return time.perf_counter() - began
+def measure(*ways: tuple[Callable, tuple], repeats: int) -> list[dict[str, float]]:
+    """Time calls of functions with their arguments, in turns; the first one compiles."""
+    taken: list[list[float]] = [[] for _ in ways]
+    for _ in range(1 + repeats):
+        for seconds, (call, arguments) in zip(taken, ways):
+            began = time.perf_counter()
+            jax.block_until_ready(call(*arguments))
+            seconds.append(time.perf_counter() - began)
+    return [summary(first, rest) for first, *rest in taken]
 
 
 def summary(first: float, rest: list[float]) -> dict[str, float]:

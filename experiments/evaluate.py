@@ -17,12 +17,14 @@ import numpy as np
 import tyro
 
 from experiments.common import runtime
+from experiments.common.command_line import read_options, run_program
+from experiments.common.ranking import interval_text, iqm_interval
 from experiments.common.results import read_config, restore_state, write_json
 from experiments.common.runs import Run, run_from_config
 from experiments.common.scores import as_worst
 from purejaxpg.agent.rollout import Episodes
 from purejaxpg.environments.parameters import override
-from purejaxpg.reporting.statistics import MIN_SEEDS, bootstrap_interval, iqm
+from purejaxpg.reporting.statistics import iqm
 from purejaxpg.training import checkpoint
 from purejaxpg.training.evaluate import evaluate
 from purejaxpg.training.sweep import distribute
@@ -75,46 +77,41 @@ class Trained(NamedTuple):
 
 
 def main(arguments: list[str]) -> int:
-    runtime.set_up()
-    options = tyro.cli(Options, args=arguments, prog="evaluate.py", description=__doc__)
-    try:
-        if options.episodes < 1:
-            raise ValueError(f"--episodes must be at least 1, not {options.episodes}.")
-        trained = load(options.folder)
-        if options.seed is not None:
-            trained = take(trained, options.seed)
-        env = trained.run.env
-        shifted = override(
-            trained.run.env_params, options.env_params, owner=trained.run.options.env
-        )
-        if options.output is not None and options.output.exists():
-            raise FileExistsError(f"{options.output} exists: choose another file to --output to.")
-        if options.output is not None:
-            options.output.parent.mkdir(parents=True, exist_ok=True)
-        if options.save is not None:
-            save(trained, options.save)
-    except (ValueError, TypeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_program(prepare, play, arguments)
 
-    def play(key, state):
+
+def prepare(arguments: list[str]) -> tuple[Options, Trained, PyTree]:
+    """Options, what is to be evaluated, and the parameters of the environment that it is evaluated in."""
+    options = read_options(Options, arguments)
+    if options.episodes < 1:
+        raise ValueError(f"--episodes must be at least 1, not {options.episodes}.")
+    trained = load(options.folder)
+    if options.seed is not None:
+        trained = take(trained, options.seed)
+    run = trained.run
+    shifted = override(run.env_params, options.env_params, owner=run.options.env)
+    if options.output is not None:
+        if options.output.exists():
+            raise FileExistsError(f"{options.output} exists: choose another file to --output to.")
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+    if options.save is not None:
+        save(trained, options.save)
+    return options, trained, shifted
+
+
+def play(options: Options, trained: Trained, env_params: PyTree) -> None:
+    def test(key, state):
         return evaluate(
-            key,
-            trained.run.algorithm,
-            state,
-            env,
-            shifted,
-            num_episodes=options.episodes,
-            deterministic=options.deterministic,
-        )
+            key, trained.run.algorithm, state, trained.run.env, env_params,
+            num_episodes=options.episodes, deterministic=options.deterministic,
+        )  # fmt: skip
 
     # A seed's episodes depend on its number and --key, not on which other seeds are evaluated with it.
     keys = jax.vmap(jax.random.fold_in, (None, 0))(
         jax.random.key(options.key), np.array(trained.seeds)
     )
     devices = jax.local_devices()[: len(trained.seeds)]
-    report(options, trained, distribute(play, devices=devices)(keys, trained.state))
-    return 0
+    report(options, trained, distribute(test, devices=devices)(keys, trained.state))
 
 
 def load(folder: Path) -> Trained:
@@ -136,9 +133,8 @@ def take(trained: Trained, seed: int) -> Trained:
         known = " to ".join(map(str, dict.fromkeys((trained.seeds[0], trained.seeds[-1]))))
         raise ValueError(f"There is no seed {seed} here, only {known}.")
     index = trained.seeds.index(seed)
-    return trained._replace(
-        seeds=[seed], state=jax.tree.map(lambda x: x[index : index + 1], trained.state)
-    )
+    state = jax.tree.map(lambda x: x[index : index + 1], trained.state)
+    return trained._replace(seeds=[seed], state=state)
 
 
 def save(trained: Trained, folder: Path) -> None:
@@ -149,15 +145,8 @@ def save(trained: Trained, folder: Path) -> None:
         raise FileExistsError(f"{folder} exists: choose another folder to --save to.")
     state = without_training(trained.state)
     checkpoint.save(folder / "policy", jax.tree.map(lambda x: x[0], state))
-    write_json(
-        folder / "config.json",
-        {
-            "kind": "policy",
-            "policy_of_seed": trained.seeds[0],
-            "config": trained.run.config(),
-            "versions": runtime.describe(),
-        },
-    )
+    content = {"kind": "policy", "policy_of_seed": trained.seeds[0], "config": trained.run.config()}
+    write_json(folder / "config.json", content | {"versions": runtime.describe()})
 
 
 def report(options: Options, trained: Trained, episodes: Episodes) -> None:
@@ -167,29 +156,31 @@ def report(options: Options, trained: Trained, episodes: Episodes) -> None:
         f"{trained.run.name.upper()} on {trained.run.options.env}: {options.episodes} episodes of the {policy} "
         f"policy of each seed, key {options.key}"
     )
-    columns = [
-        f"{what} {of}" for what in ("return", "length") for of in ("mean", "std", "min", "max")
-    ]
+    statistics = ("mean", "std", "min", "max")
+    columns = [f"{what} {of}" for what in ("return", "length") for of in statistics]
     print("  ".join(["seed".rjust(10), *(column.rjust(11) for column in columns)]))
     returns, lengths = (np.asarray(x, np.float64) for x in (episodes.returns, episodes.lengths))
     rows = {str(seed): (returns[i], lengths[i]) for i, seed in enumerate(trained.seeds)}
     if len(rows) > 1:
         rows["all"] = (returns, lengths)
     for label, both in rows.items():
-        values = [f(x) for x in both for f in (np.mean, np.std, np.min, np.max)]
+        values = [getattr(x, of)() for x in both for of in statistics]
         print("  ".join([label.rjust(10), *(f"{value:11.2f}" for value in values)]))
     means = returns.mean(axis=1)
     means = as_worst(means, ~np.isfinite(means))  # a diverged policy counts as the worst
-    summary: dict[str, Any] = {"policy": policy, "episodes_per_seed": options.episodes}
-    summary |= {"env_params": options.env_params, "key": options.key, "seeds": trained.seeds}
-    summary |= {"return_per_seed": means.tolist()}
-    if len(means) >= MIN_SEEDS:
-        interval = bootstrap_interval(iqm, means)
-        summary["return_iqm"] = float(interval.estimate)
-        summary["return_iqm_95"] = [float(interval.low), float(interval.high)]
+    summary: dict[str, Any] = {
+        "policy": policy,
+        "episodes_per_seed": options.episodes,
+        "env_params": options.env_params,
+        "key": options.key,
+        "seeds": trained.seeds,
+        "return_per_seed": means.tolist(),
+    }
+    if interval := iqm_interval(means):
+        summary |= {"return_iqm": float(iqm(means)), "return_iqm_95": interval}
         print(
-            f"IQM of the seeds' mean returns {interval.estimate:.2f}, 95% bootstrap interval "
-            f"{interval.low:.2f} to {interval.high:.2f}"
+            f"IQM of the seeds' mean returns {iqm(means):.2f}, 95% bootstrap interval "
+            f"{interval_text(interval, 2)}"
         )
     if options.output is not None:
         write_json(options.output, summary)

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import tyro
 
-from experiments.common import runtime
+from experiments.common.command_line import read_options, run_program
 from experiments.common.gif import shrink
 from experiments.common.recipes import build_gymnax_env
 from experiments.common.results import write_whole
@@ -57,39 +57,35 @@ class Episode(NamedTuple):
 
 
 def main(arguments: list[str]) -> int:
-    runtime.set_up()
-    options = tyro.cli(Options, args=arguments, prog="render.py", description=__doc__)
-    try:
-        check(options)
-        trained = load(options.folder)
-        trained = take(trained, trained.seeds[0] if options.seed is None else options.seed)
-        check_environment(trained.run.options.env)
-    except (ValueError, TypeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    episode = play(trained, options)
-    animate(trained, episode, options.output)
-    print(
-        f"seed {trained.seeds[0]}, {len(episode.reward)} steps, return {episode.reward.sum():.1f}: "
-        f"{options.output}"
-    )
-    return 0
+    return run_program(prepare, render, arguments)
 
 
-def check(options: Options) -> None:
+def prepare(arguments: list[str]) -> tuple[Options, Trained]:
+    """Options, and the policy of one seed."""
+    options = read_options(Options, arguments)
     if options.output.suffix != ".gif":
         raise ValueError(f"--output must be a .gif file, not {options.output}.")
     if options.output.exists():
         raise FileExistsError(f"{options.output} exists: choose another --output.")
     if options.max_steps < 1:
         raise ValueError(f"--max-steps must be at least 1, not {options.max_steps}.")
-
-
-def check_environment(env_id: str) -> None:
+    trained = load(options.folder)
+    trained = take(trained, trained.seeds[0] if options.seed is None else options.seed)
+    env_id = trained.run.options.env
     if env_id not in CLASSIC + OTHERS:
         raise ValueError(f"gymnax cannot draw {env_id}, only {', '.join(CLASSIC + OTHERS)}.")
     if env_id in CLASSIC and find_spec("pygame") is None:
         raise ValueError(f"To draw {env_id} install the extra: pip install -e .[visualize].")
+    return options, trained
+
+
+def render(options: Options, trained: Trained) -> None:
+    episode = play(trained, options)
+    animate(trained, episode, options.output)
+    print(
+        f"seed {trained.seeds[0]}, {len(episode.reward)} steps, return {episode.reward.sum():.1f}: "
+        f"{options.output}"
+    )
 
 
 def play(trained: Trained, options: Options) -> Episode:
@@ -115,12 +111,12 @@ def play(trained: Trained, options: Options) -> Episode:
     transitions = jax.tree.map(lambda x: np.asarray(x)[:, 0], steps(key))
     done = transitions.terminated | transitions.truncated
     length = int(np.argmax(done)) + 1 if done.any() else options.max_steps
-    states = jax.tree.map(
-        lambda before, after: np.concatenate([before[:length], after[length - 1 : length]]),
-        transitions.info["before"],
-        transitions.info["after"],
-    )
-    return Episode(states, transitions.reward[:length])
+
+    def states(before, after):
+        return np.concatenate([before[:length], after[length - 1 : length]])
+
+    seen = jax.tree.map(states, transitions.info["before"], transitions.info["after"])
+    return Episode(seen, transitions.reward[:length])
 
 
 def with_states(env: Env) -> Env:
@@ -141,10 +137,8 @@ def animate(trained: Trained, episode: Episode, output: Path) -> None:
     matplotlib.use("Agg")
     from gymnax.visualize import Visualizer
 
-    states = [
-        jax.tree.map(lambda x, i=i: x[i], episode.states) for i in range(len(episode.reward) + 1)
-    ]
     returns = np.concatenate([[0.0], np.cumsum(episode.reward)])
+    states = [jax.tree.map(lambda x, i=i: x[i], episode.states) for i in range(len(returns))]
     env: Any = build_gymnax_env(trained.run.options)
     output.parent.mkdir(parents=True, exist_ok=True)
     visualizer = Visualizer(env, trained.run.env_params, states, returns)

@@ -19,10 +19,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import tyro
 
+from experiments.common.command_line import read_options, run_program
 from experiments.common.parts import read_columns
-from experiments.common.ranking import COLUMNS, Curve, curves, label, rank, scored, short
+from experiments.common.ranking import (
+    COLUMNS,
+    Curve,
+    curve_of_run,
+    curves,
+    interval_text,
+    label,
+    rank,
+    scored,
+    short,
+)
 from experiments.common.results import read_arrays, read_config, write_text
-from experiments.common.scores import has_diverged
 from purejaxpg.reporting import comparison_plots, plotting, statistics, sweep_plots
 
 SHOWN = 6
@@ -49,17 +59,22 @@ class Results(NamedTuple):
 
 
 def main(arguments: list[str]) -> int:
-    options = tyro.cli(Options, args=arguments, prog="report.py", description=__doc__)
-    try:
-        every = [load(folder) for folder in options.folders]
-        envs = {results.env for results in every}
-        if len(envs) > 1:
-            raise ValueError(f"Returns of {', '.join(sorted(envs))} cannot be compared.")
-        folder = options.output or options.folders[0] / "report"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (ValueError, TypeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_program(prepare, report, arguments)
+
+
+def prepare(arguments: list[str]) -> tuple[Options, list[Results], Path]:
+    """Options, what is reported, and the folder of the report."""
+    options = read_options(Options, arguments)
+    every = [load(folder) for folder in options.folders]
+    envs = {results.env for results in every}
+    if len(envs) > 1:
+        raise ValueError(f"Returns of {', '.join(sorted(envs))} cannot be compared.")
+    folder = options.output or options.folders[0] / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    return options, every, folder
+
+
+def report(options: Options, every: list[Results], folder: Path) -> None:
     names = [f.name for f in options.folders]
     values = [
         row if len(every) == 1 else {"results": name, **row}
@@ -67,11 +82,10 @@ def main(arguments: list[str]) -> int:
         for row in results.values
     ]
     found = [curve for results in every for curve in results.curves]
-    pictures = draw(folder, values, found, envs.pop(), options.target)
+    pictures = draw(folder, values, found, every[0].env, options.target)
     page = render(", ".join(names), rank(found, values), pictures, folder, every)
     write_text(folder / "report.html", page)
     print(f"{len(found)} configurations, {len(pictures)} pictures: {folder / 'report.html'}")
-    return 0
 
 
 def load(folder: Path) -> Results:
@@ -89,27 +103,20 @@ def load(folder: Path) -> Results:
         for group in groups
         for row in zip(*group["hyperparameters"].values()) or [()]
     ]
-    seeds = groups[0]["options"]["seeds"]
-    found = curves(read_columns(folder, COLUMNS), seeds)
+    options = groups[0]["options"]
+    found = curves(read_columns(folder, COLUMNS), options["seeds"])
     if not found:
         raise ValueError(f"No configuration of {folder} is complete yet.")
-    return Results(
-        [values[number] for number in found],
-        [*found.values()],
-        content,
-        groups[0]["options"]["env"],
-    )
+    shown = [values[number] for number in found]
+    return Results(shown, [*found.values()], content, options["env"])
 
 
 def load_run(folder: Path, content: dict[str, Any]) -> Results:
     metrics, evaluations = (read_arrays(folder / f"{x}.npz") for x in ("metrics", "evaluations"))
     metrics.pop("seconds", None)
-    returns = evaluations["returns"].astype(np.float64).mean(axis=-1)
-    times = evaluations["update"][0]
-    broken = np.pad(has_diverged(metrics), ((0, 0), (1, 0)))[:, times] | ~np.isfinite(returns)
     config = content["config"]
-    steps = times * config["num_envs"] * config["num_steps"]
-    return Results([{}], [Curve(steps, returns, broken)], content, config["env"])
+    curve = curve_of_run(metrics, evaluations, config["num_envs"] * config["num_steps"])
+    return Results([{}], [curve], content, config["env"])
 
 
 def draw(
@@ -122,41 +129,25 @@ def draw(
     shown = order if len(order) <= SHOWN else [*order[: SHOWN - 1], order[-1]]
     unit = "undiscounted return per episode"
     labels = {int(i): label(values[i]) for i in shown}
-    best = max(float(x.max()) for x in scores)
     pictures = {}
 
-    def save(name: str, caption: str, function: Any, *arguments: Any, **options: Any) -> None:
-        figure = function(*arguments, **options, title=env)
+    def save(name: str, caption: str, figure: Any) -> None:
         for suffix in (".png", ".pdf"):
             plotting.finish(figure, folder / (name + suffix))
         pictures[name] = caption
 
-    few = (
-        "" if len(shown) == len(order) else f" of the best {SHOWN - 1} and the worst configuration"
+    few = f" of the best {SHOWN - 1} and the worst configuration" if len(order) > SHOWN else ""
+    lines = {labels[i]: (found[i].steps, scores[i]) for i in labels}
+    figure = plotting.learning_curve(
+        lines, x_label="environment steps per seed", y_label=unit, title=env
     )
-    save(
-        "learning_curves",
-        f"Evaluations during training{few}.",
-        plotting.learning_curve,
-        {labels[i]: (found[i].steps, scores[i]) for i in labels},
-        x_label="environment steps per seed",
-        y_label=unit,
-    )
-    save(
-        "profiles",
-        f"Performance profiles of the final policies{few}.",
-        comparison_plots.performance_profiles,
-        {labels[i]: final[i] for i in labels},
-        x_label=f"threshold: {unit}",
-    )
-    save(
-        "aggregates",
-        f"Statistics of the final policies{few}.",
-        comparison_plots.aggregate_bars,
-        {labels[i]: final[i] for i in labels},
-        target=best if target is None else target,
-        score_label="return",
-    )
+    save("learning_curves", f"Evaluations during training{few}.", figure)
+    ends = {labels[i]: final[i] for i in labels}
+    figure = comparison_plots.performance_profiles(ends, x_label=f"threshold: {unit}", title=env)
+    save("profiles", f"Performance profiles of the final policies{few}.", figure)
+    best = max(float(x.max()) for x in scores) if target is None else target
+    figure = comparison_plots.aggregate_bars(ends, target=best, score_label="return", title=env)
+    save("aggregates", f"Statistics of the final policies{few}.", figure)
     if len({len(x) for x in final}) > 1 or len({frozenset(row) for row in values}) > 1:
         return pictures  # no sweep: runs of different kinds
     table = {name: [row[name] for row in values] for name in values[0]}
@@ -164,39 +155,20 @@ def draw(
     numbers = {n: x for n, x in varied.items() if all(isinstance(v, int | float) for v in x)}
     diverged = [int(curve.diverged[:, -1].sum()) for curve in found]
     for name, x in numbers.items():
-        save(
-            f"sensitivity_{name}",
-            f"Final return over {name}.",
-            sweep_plots.sensitivity,
-            x,
-            final,
-            x_label=name.replace("_", " "),
-            y_label=unit,
-            diverged=diverged,
-            joined=len(varied) == 1 or 2 * len(set(x)) <= len(x),
-        )
+        joined = len(varied) == 1 or 2 * len(set(x)) <= len(x)
+        words = {"x_label": name.replace("_", " "), "y_label": unit, "title": env}
+        figure = sweep_plots.sensitivity(x, final, diverged=diverged, joined=joined, **words)
+        save(f"sensitivity_{name}", f"Final return over {name}.", figure)
+    axes = {name.replace("_", " "): shortened(x) for name, x in varied.items()}
     if len(varied) == 2:
-        (x_name, x), (y_name, y) = ((n, shortened(v)) for n, v in varied.items())
-        save(
-            "heat_map",
-            f"Final return over {x_name} and {y_name}.",
-            sweep_plots.heat_map,
-            y,
-            x,
-            final,
-            x_label=x_name.replace("_", " "),
-            y_label=y_name.replace("_", " "),
-            score_label=unit,
+        (x_label, x), (y_label, y) = axes.items()
+        figure = sweep_plots.heat_map(
+            y, x, final, x_label=x_label, y_label=y_label, score_label=unit, title=env
         )
+        save("heat_map", f"Final return over {' and '.join(varied)}.", figure)
     if len(varied) >= 2:
-        save(
-            "parallel_axes",
-            "Every configuration and its final return.",
-            sweep_plots.parallel_axes,
-            {name.replace("_", " "): shortened(x) for name, x in varied.items()},
-            final,
-            score_label=unit,
-        )
+        figure = sweep_plots.parallel_axes(axes, final, score_label=unit, title=env)
+        save("parallel_axes", "Every configuration and its final return.", figure)
     return pictures
 
 
@@ -205,27 +177,16 @@ def shortened(values: list[Any]) -> list[Any]:
 
 
 def render(
-    title: str,
-    rows: list[dict[str, Any]],
-    pictures: dict[str, str],
-    folder: Path,
-    every: list[Results],
+    title: str, rows: list[dict], pictures: dict[str, str], folder: Path, every: list[Results]
 ) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row["values"]))
     head = [*names, "seeds", "diverged", "IQM", "95% interval", "mean", "min", "max"]
     cells = []
     for row in rows:
-        interval = row["return_iqm_95"]
-        cells.append(
-            [
-                *(short(row["values"].get(name, "")) for name in names),
-                str(row["seeds"]),
-                str(row["seeds_diverged"]),
-                f"{row['return_iqm']:.2f}",
-                f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else "none",
-                *(f"{row[f'return_{of}']:.2f}" for of in ("mean", "min", "max")),
-            ]
-        )
+        iqm, *others = (f"{row[f'return_{of}']:.2f}" for of in ("iqm", "mean", "min", "max"))
+        values = [short(row["values"].get(name, "")) for name in names]
+        counts = [str(row["seeds"]), str(row["seeds_diverged"])]
+        cells.append([*values, *counts, iqm, interval_text(row["return_iqm_95"], 2), *others])
     figures = []
     for name, caption in pictures.items():
         data = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()

@@ -12,9 +12,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from experiments.common import result_tables as tables
+from experiments.common.command_line import read_options, run_program
 from experiments.common.results import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,15 +28,20 @@ class Options:
 
 
 def main(arguments: list[str]) -> int:
-    options = tyro.cli(Options, args=arguments, prog="summarize.py", description=__doc__)
+    return run_program(prepare, write_pages, arguments)
+
+
+def prepare(arguments: list[str]) -> tuple[Options, dict[Path, str]]:
+    """Options, and the pages with every table as it should be."""
+    options = read_options(Options, arguments)
     try:
-        pages = filled_pages(options.root)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return options, filled_pages(options.root)
     except KeyError as error:
-        print(f"error: {error} is missing in the results.", file=sys.stderr)
-        return 2
+        raise ValueError(f"{error} is missing in the results.") from None
+
+
+def write_pages(options: Options, pages: dict[Path, str]) -> int:
+    """Write what is not up to date, or say so. Returns the exit code."""
     stale = [path for path, text in pages.items() if path.read_text() != text]
     for path in stale:
         if options.check:
@@ -66,7 +70,7 @@ def filled_pages(root: Path) -> dict[Path, str]:
             "sweep": tables.sweep_table(results),
             **tables.comparison_tables(results),
             **tables.benchmark_tables(results),
-            "animation": tables.listed(tables.read_commands(results), ["breakout.gif"]).strip(),
+            "animation": tables.listed(results, ["breakout.gif"]).strip(),
         },
     }
     return {path: fill(path, block) for path, block in blocks.items()}

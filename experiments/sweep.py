@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.common import runtime
+from experiments.common.command_line import run_program
 from experiments.common.parts import part_path, read_columns, write_part
 from experiments.common.plan import Group, Plan, read_plan
 from experiments.common.ranking import COLUMNS, curves, rank, table_text
@@ -47,19 +48,23 @@ class SweepOptions:
 
 
 def main(arguments: list[str]) -> int:
-    runtime.set_up()
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if arguments else 2
-    try:
-        file = Path(arguments[0])
-        plan, options = read_plan(file, SweepOptions(), arguments[1:])
-        folder = options.output / (options.name or file.stem)
-        programs = [program(group.run) for group in plan.groups]
-        chunk_sizes = prepare(plan, programs, options, folder)
-    except (ValueError, TypeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_program(prepare, sweep, arguments)
+
+
+def prepare(arguments: list[str]) -> tuple[Plan, list[Callable], list[int], Path]:
+    """The plan in a file, the programs and chunk sizes of its groups, and the folder of the results."""
+    file = Path(arguments[0])
+    plan, options = read_plan(file, SweepOptions(), arguments[1:])
+    folder = options.output / (options.name or file.stem)
+    programs = [program(group.run) for group in plan.groups]
+    return plan, programs, claim_folder(plan, programs, options, folder), folder
+
+
+def sweep(plan: Plan, programs: list[Callable], chunk_sizes: list[int], folder: Path) -> int:
+    """Compute, and say what was found. Returns the exit code."""
     try:
         run_sweep(plan, programs, chunk_sizes, folder)
     except KeyboardInterrupt:
@@ -73,7 +78,9 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def prepare(plan: Plan, programs: list[Callable], options: SweepOptions, folder: Path) -> list[int]:
+def claim_folder(
+    plan: Plan, programs: list[Callable], options: SweepOptions, folder: Path
+) -> list[int]:
     """Make the folder, or check the one that is gone on with. Returns the groups' chunk sizes."""
     if options.resume and options.overwrite:
         raise ValueError("--resume goes on with a folder and --overwrite empties it: choose one.")
@@ -100,11 +107,9 @@ def prepare(plan: Plan, programs: list[Callable], options: SweepOptions, folder:
 
 def up_to_date(config: dict[str, Any]) -> dict[str, Any]:
     """A stored plan with options named as they are now."""
-    groups = [
-        {**group, "options": run_from_config(group["options"]).config()}
-        for group in config["groups"]
-    ]
-    return {**config, "groups": groups}
+    groups = config["groups"]
+    now = [{**x, "options": run_from_config(x["options"]).config()} for x in groups]
+    return {**config, "groups": now}
 
 
 def choose_chunk_size(group: Group, program: Callable) -> int:
@@ -139,28 +144,18 @@ def run_sweep(plan: Plan, programs: list[Callable], chunk_sizes: list[int], fold
 def program(run: Run) -> Callable[..., Any]:
     """`(key, hyperparameters) -> (metrics [updates], returns [evaluations])` of one run."""
 
-    def test(key, state, algorithm):
-        episodes = evaluate(
-            key,
-            algorithm,
-            state,
-            run.env,
-            run.env_params,
-            num_episodes=run.options.eval_episodes,
-            deterministic=run.options.deterministic,
-        )
-        return episodes.returns.mean()
-
     def whole_run(key, hyperparameters):
         algorithm = run.algorithm_with(hyperparameters)
-        return train_and_evaluate(
-            key,
-            algorithm,
-            run.env_params,
-            num_updates=run.num_updates,
-            evaluate_every=run.num_updates // evaluations(run),
-            evaluate_fn=lambda key, state: test(key, state, algorithm),
-        )[1]
+
+        def test(key, state):
+            return evaluate(
+                key, algorithm, state, run.env, run.env_params,
+                num_episodes=run.options.eval_episodes, deterministic=run.options.deterministic,
+            ).returns.mean()  # fmt: skip
+
+        every = run.num_updates // evaluations(run)
+        sizes = {"num_updates": run.num_updates, "evaluate_every": every}
+        return train_and_evaluate(key, algorithm, run.env_params, evaluate_fn=test, **sizes)[1]
 
     return whole_run
 
@@ -172,15 +167,9 @@ def evaluations(run: Run) -> int:
 
 def write_results(path: Path, group: Group, index: np.ndarray, results: Any) -> None:
     metrics, returns = jax.tree.map(lambda x: x[: len(index)], results)
-    seeds = group.run.options.seeds
-    write_part(
-        path,
-        dict(enumerate(group.configurations, group.first)),
-        group.first + index // seeds,
-        group.run.options.seed + index % seeds,
-        metrics,
-        returns,
-    )
+    options, values = group.run.options, dict(enumerate(group.configurations, group.first))
+    which = group.first + index // options.seeds, options.seed + index % options.seeds
+    write_part(path, values, *which, metrics, returns)
 
 
 if __name__ == "__main__":

@@ -11,21 +11,25 @@ import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from experiments.common import runtime, trackers
-from experiments.common.command_line import algorithm_name, known_words, parse_options
+from experiments.common.command_line import (
+    algorithm_name,
+    known_words,
+    parse_options,
+    run_program,
+)
 from experiments.common.defaults import defaults
-from experiments.common.hostloop import History, Outcome, restore_training, run_training
+from experiments.common.hostloop import Outcome, Restored, restore_training, run_training
 from experiments.common.options import RunOptions
+from experiments.common.ranking import curve_of_run, final_summary, interval_text, scored
 from experiments.common.results import claim, read_config, write_json
 from experiments.common.runs import Run, make_run, run_from_config
-from experiments.common.scores import as_worst, has_diverged
 from experiments.common.trackers import Tracker
 from purejaxpg.reporting import plotting, statistics
-from purejaxpg.types import PyTree
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,11 @@ class FolderOptions:
 
 
 def main(arguments: list[str]) -> int:
-    runtime.set_up()
-    try:
-        run, folder, restored, tracker = prepare(arguments)
-    except (ValueError, TypeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_program(prepare, train, arguments)
+
+
+def train(run: Run, folder: Path, restored: Restored, tracker: Tracker | None) -> int:
+    """Train and report. Returns the exit code."""
     try:
         outcome = run_training(run, folder, restored, tracker)
     except KeyboardInterrupt:  # the second one: the first stops the run in order
@@ -61,16 +64,12 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def prepare(
-    arguments: list[str],
-) -> tuple[Run, Path, tuple[PyTree, History] | None, Tracker | None]:
+def prepare(arguments: list[str]) -> tuple[Run, Path, Restored, Tracker | None]:
     """The checked run of a command line, its folder, where it is to be gone on with, and its tracker."""
     run, options = parse(arguments)
     folder = folder_of(options.output, options.name, run.name, run.options.env)
-    restored = None
-    if options.resume:
-        restored = restore_training(run, folder)
-    else:
+    restored = restore_training(run, folder) if options.resume else None
+    if restored is None:
         claim(folder, overwrite=options.overwrite, kind="run")
         config = {"kind": "run", "config": run.config(), "chunks": run.chunks()}
         write_json(folder / "config.json", config | {"versions": runtime.describe()})
@@ -81,9 +80,7 @@ def folder_of(output: Path, name: str | None, algorithm: str, env_id: str) -> Pa
     return output / (name or f"{algorithm}-{env_id.replace(':', '-')}")
 
 
-def make_tracker(
-    name: str, run: Run, folder: Path, restored: tuple[PyTree, History] | None
-) -> Tracker | None:
+def make_tracker(name: str, run: Run, folder: Path, restored: Restored) -> Tracker | None:
     seeds = range(run.options.seed, run.options.seed + run.options.seeds)
     if name == "tensorboard":
         update = 0 if restored is None else int(np.max(restored[0].update)) + 1
@@ -103,66 +100,53 @@ def parse(arguments: list[str]) -> tuple[Run, FolderOptions]:
     )
     folder = folder_of(Path(known["output"]), known["name"], name, known["env"])
 
-    stored = None
+    known_row = defaults(name, known["env"])
     if known["resume"]:
-        stored = run_from_config(read_config(folder)["config"]).config()
-    row = defaults(name, known["env"]) if stored is None else stored
+        known_row = run_from_config(read_config(folder)["config"]).config()
     # tyro would make an option of each key of a default that is a dict: such a default is put in below.
-    dicts = {key: value for key, value in row.items() if isinstance(value, dict)}
-    row = {key: value for key, value in row.items() if key not in dicts}
-    options, own = parse_options(
-        arguments, row, FolderOptions(), program="train.py", description=str(__doc__)
-    )
+    dicts = {key: value for key, value in known_row.items() if isinstance(value, dict)}
+    row = {key: value for key, value in known_row.items() if key not in dicts}
+    options, own = parse_options(arguments, row, FolderOptions(), str(__doc__))
     package = {"tensorboard": "tensorboardX", "wandb": "wandb"}.get(own.tracker)
     if package is not None and find_spec(package) is None:
-        extra = f"pip install -e .[{own.tracker}]"
-        raise ValueError(f"--tracker {own.tracker} needs an extra: {extra}.")
+        raise ValueError(
+            f"--tracker {own.tracker} needs an extra: pip install -e .[{own.tracker}]."
+        )
     if own.resume and own.overwrite:
         raise ValueError("--resume goes on with a folder and --overwrite empties it: choose one.")
     dicts = {key: getattr(options, key) or value for key, value in dicts.items()}
     run = make_run(name, dataclasses.replace(options, **dicts))
-    if stored is not None:
-        changed = [key for key, value in run.config().items() if stored.get(key) != value]
-        if changed:
-            raise ValueError(
-                f"{folder} was started with other values of {', '.join(changed)}; leave these options "
-                "away, or choose another --name."
-            )
+    changed = [key for key, value in run.config().items() if known_row.get(key) != value]
+    if known["resume"] and changed:
+        raise ValueError(
+            f"{folder} was started with other values of {', '.join(changed)}; leave these options "
+            "away, or choose another --name."
+        )
     return run, own
 
 
 def report(run: Run, folder: Path, outcome: Outcome) -> None:
     """Write summary.json and the learning curve, and print the table."""
-    returns = outcome.evaluations["returns"].astype(np.float64).mean(axis=-1)  # [seeds, times]
-    times = outcome.evaluations["update"][0]
-    broken = np.pad(has_diverged(outcome.metrics), ((0, 0), (1, 0)))  # nothing has at update 0
-    diverged = ~np.isfinite(returns) | broken[:, times]
-    scores = as_worst(returns, diverged)
-    steps = times * run.options.steps_per_update
+    curve = curve_of_run(outcome.metrics, outcome.evaluations, run.options.steps_per_update)
+    (scores,) = scored([curve])
     final = scores[:, -1]
-    summary: dict[str, Any] = {
-        "env_steps_per_seed": int(steps[-1]),
-        "seeds": len(final),
-        "seeds_diverged": int(diverged[:, -1].sum()),
+    summary = {
+        "env_steps_per_seed": int(curve.steps[-1]),
+        **final_summary(curve, final),
         "eval_episodes_per_seed": run.options.eval_episodes,
         "policy": "deterministic" if run.options.deterministic else "stochastic",
-        "return_iqm": float(statistics.iqm(final)),
         "return_iqm_untrained": float(statistics.iqm(scores[:, 0])),
-        "return_mean": float(final.mean()),
-        "return_min": float(final.min()),
-        "return_max": float(final.max()),
         "train_seconds": round(outcome.seconds, 2),
-        "env_steps_per_second": round(steps[-1] * len(final) / outcome.seconds),
+        "env_steps_per_second": round(curve.steps[-1] * len(final) / outcome.seconds),
         "return_per_seed": final.tolist(),
     }
-    interval_text = f"none from fewer than {statistics.MIN_SEEDS} seeds"
-    if len(final) >= statistics.MIN_SEEDS:
-        interval = statistics.bootstrap_interval(statistics.iqm, final)
-        summary["return_iqm_95"] = [float(interval.low), float(interval.high)]
-        interval_text = f"{interval.low:.1f} to {interval.high:.1f}"
+    interval = interval_text(summary["return_iqm_95"], 1)
+    if summary["return_iqm_95"] is None:
+        del summary["return_iqm_95"]
+        interval = f"none from fewer than {statistics.MIN_SEEDS} seeds"
     write_json(folder / "summary.json", summary)
     plotting.learning_curve(
-        {run.name.upper(): (steps, scores)},
+        {run.name.upper(): (curve.steps, scores)},
         x_label="environment steps per seed",
         y_label="undiscounted return per episode",
         title=f"{run.options.env}, {run.options.eval_episodes} {summary['policy']} episodes per seed",
@@ -172,7 +156,7 @@ def report(run: Run, folder: Path, outcome: Outcome) -> None:
         "seeds (diverged)": f"{summary['seeds']} ({summary['seeds_diverged']})",
         "environment steps per seed": f"{summary['env_steps_per_seed']:,}",
         "final return, IQM": f"{summary['return_iqm']:.1f}",
-        "  95% bootstrap interval": interval_text,
+        "  95% bootstrap interval": interval,
         "  mean, min, max over seeds": f"{final.mean():.1f}, {final.min():.1f}, {final.max():.1f}",
         "training, compilation included": f"{outcome.seconds:.1f} s",
         "environment steps per second": f"{summary['env_steps_per_second']:,}",

@@ -36,9 +36,14 @@ def run_program(
 
 def read_options(options_type: type[T], arguments: list[str]) -> T:
     """The options of a program, which the docstring of their module describes."""
-    program = sys.modules[options_type.__module__]
-    name = Path(str(program.__file__)).name
-    return tyro.cli(options_type, args=arguments, prog=name, description=program.__doc__)
+    description = sys.modules[options_type.__module__].__doc__
+    name = _program(options_type)
+    return tyro.cli(options_type, args=arguments, prog=name, description=description)
+
+
+def _program(options_type: type) -> str:
+    """The file that has its options."""
+    return Path(str(sys.modules[options_type.__module__].__file__)).name
 
 
 def algorithm_name(arguments: list[str], description: str) -> str:
@@ -78,7 +83,7 @@ def environment_id(arguments: list[str]) -> str:
 
 
 def parse_options(
-    arguments: list[str], row: Mapping[str, Any], own: Any, *, program: str, description: str
+    arguments: list[str], row: Mapping[str, Any], own: Any, description: str
 ) -> tuple[Any, Any]:
     """The options after the name of an algorithm: those of the run, and the program's own.
 
@@ -96,7 +101,7 @@ def parse_options(
         both,
         args=[_known_flag(word, names) for word in words],
         default=both(fill(name, row), own),
-        prog=f"{program} {name}",
+        prog=f"{_program(type(own))} {name}",
         description=description,
         config=(tyro.conf.OmitArgPrefixes,),
     )

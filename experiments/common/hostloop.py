@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from experiments.common.trackers import Tracker
 from purejaxpg.training.evaluate import evaluate
 from purejaxpg.training.sweep import distribute
 from purejaxpg.training.train import evaluation_key, train
-from purejaxpg.types import Algorithm, PyTree
+from purejaxpg.types import PyTree
 
 SAVE_EVERY = 30.0
 """Seconds between checkpoints, at least; there is one at each evaluation as well."""
@@ -41,18 +40,15 @@ class History:
         self.evaluations.append({"update": np.array([[update]]), **arrays})
 
     def write(self, folder: Path) -> None:
-        write_arrays(
-            folder / "metrics.npz", {**_join(self.metrics), "seconds": np.array(self.seconds)}
-        )
+        metrics = {**_join(self.metrics), "seconds": np.array(self.seconds)}
+        write_arrays(folder / "metrics.npz", metrics)
         write_arrays(folder / "evaluations.npz", _join(self.evaluations))
 
     @classmethod
     def read(cls, folder: Path, update: int) -> "History":
         """As it was after so many updates; what was written later is done again."""
-        metrics, evaluations = (
-            read_arrays(folder / "metrics.npz"),
-            read_arrays(folder / "evaluations.npz"),
-        )
+        metrics = read_arrays(folder / "metrics.npz")
+        evaluations = read_arrays(folder / "evaluations.npz")
         seconds = float(metrics.pop("seconds"))
         times = int(np.sum(evaluations["update"] <= update))
         return cls(
@@ -71,6 +67,10 @@ class Outcome:
     seconds: float
 
 
+Restored = tuple[PyTree, History] | None
+"""Where a run is gone on from; None begins."""
+
+
 def restore_training(run: Run, folder: Path) -> tuple[PyTree, History]:
     """Where a run was at its newest checkpoint.
 
@@ -82,92 +82,68 @@ def restore_training(run: Run, folder: Path) -> tuple[PyTree, History]:
 
 
 def run_training(
-    run: Run,
-    folder: Path,
-    restored: tuple[PyTree, History] | None,
-    tracker: Tracker | None = None,
+    run: Run, folder: Path, restored: Restored, tracker: Tracker | None = None
 ) -> Outcome:
     """Train to the end or to Ctrl-C; either way a checkpoint and the files are there afterwards.
 
     Args:
-      restored: where to go on, from `restore_training`; None begins.
+      restored: from `restore_training`.
       tracker: what is also told of metrics and evaluations, at their environment steps per seed.
     """
     tracker = tracker or Tracker(lambda step, metrics: None, lambda: None)
-    with _stop_on_interrupt() as stop, closing(tracker):
-        return _run_training(run, folder, restored, tracker, stop)
-
-
-def _run_training(
-    run: Run,
-    folder: Path,
-    restored: tuple[PyTree, History] | None,
-    tracker: Tracker,
-    stop: list[int],
-) -> Outcome:
     keys, options = run.keys(), run.options
 
     @distribute
     def test(key, state):
         return evaluate(
-            evaluation_key(key, state.update),
-            run.algorithm,
-            state,
-            run.env,
-            run.env_params,
-            num_episodes=options.eval_episodes,
-            deterministic=options.deterministic,
-        )
+            evaluation_key(key, state.update), run.algorithm, state, run.env, run.env_params,
+            num_episodes=options.eval_episodes, deterministic=options.deterministic,
+        )  # fmt: skip
 
-    if restored is None:
-        state, history = distribute(run.initial_state)(keys), History([], [])
-        history.append_evaluation(0, test(keys, state))
-        _track_evaluation(tracker, run, history)
-    else:
-        state, history = restored
-    update = int(np.max(state.update))
+    def program(length):
+        def advance(key, state):
+            return train(key, run.algorithm, run.env_params, num_updates=length, state=state)
+
+        return distribute(advance, donate=(1,))
 
     chunks = run.chunks()
     ends = np.cumsum(chunks)
     at = np.ceil(np.arange(1, options.evaluations + 1) * len(ends) / options.evaluations) - 1
     evaluate_at = set(ends[at.astype(int)].tolist())
-    continue_training = partial(_continue, run.algorithm, run.env_params)
-    programs = {n: distribute(continue_training(n), donate=(1,)) for n in set(chunks)}
-    saved = time.monotonic()
-    with _progress(run, update) as progress:
-        for length, end in zip(chunks, ends.tolist()):
-            if end <= update:
-                continue
-            began = time.monotonic()
-            state, metrics = jax.block_until_ready(programs[length](keys, state))
-            history.seconds += time.monotonic() - began
-            update = end
-            history.append_metrics(metrics)
-            _track_metrics(tracker, run, history, update)
-            if update in evaluate_at:
-                history.append_evaluation(update, test(keys, state))
-                _track_evaluation(tracker, run, history)
-            stopping = bool(
-                stop
-            )  # looked at once: a stop between here and the end is for the next turn
-            if stopping or update in evaluate_at or time.monotonic() - saved > SAVE_EVERY:
-                history.write(folder)
-                save_state(folder, state, update)
-                saved = time.monotonic()
-            _show(progress, run, length, history)
-            if stopping:
-                break
-    finished = update == run.num_updates
-    return Outcome(
-        finished, update, _join(history.metrics), _join(history.evaluations), history.seconds
-    )
-
-
-def _continue(algorithm: Algorithm, env_params: PyTree, num_updates: int):
-    def program(key, state):
-        return train(key, algorithm, env_params, num_updates=num_updates, state=state)
-
-    return program
+    programs = {length: program(length) for length in set(chunks)}
+    with _stop_on_interrupt() as stop, closing(tracker):
+        if restored is None:
+            state, history = distribute(run.initial_state)(keys), History([], [])
+            history.append_evaluation(0, test(keys, state))
+            _track_evaluation(tracker, run, history)
+        else:
+            state, history = restored
+        update = int(np.max(state.update))
+        saved = time.monotonic()
+        with _progress(run, update) as progress:
+            for length, end in zip(chunks, ends.tolist()):
+                if end <= update:
+                    continue
+                began = time.monotonic()
+                state, metrics = jax.block_until_ready(programs[length](keys, state))
+                history.seconds += time.monotonic() - began
+                update = end
+                history.append_metrics(metrics)
+                _track_metrics(tracker, run, history, update)
+                if update in evaluate_at:
+                    history.append_evaluation(update, test(keys, state))
+                    _track_evaluation(tracker, run, history)
+                # Looked at once: a stop between here and the end is for the next turn.
+                stopping = bool(stop)
+                if stopping or update in evaluate_at or time.monotonic() - saved > SAVE_EVERY:
+                    history.write(folder)
+                    save_state(folder, state, update)
+                    saved = time.monotonic()
+                _show(progress, run, length, history)
+                if stopping:
+                    break
+    joined = _join(history.metrics), _join(history.evaluations)
+    return Outcome(update == run.num_updates, update, *joined, history.seconds)
 
 
 def _track_metrics(tracker: Tracker, run: Run, history: History, update: int) -> None:
@@ -223,7 +199,6 @@ def _show(progress: tqdm, run: Run, length: int, history: History) -> None:
     newest = history.metrics[-1]
     count = newest["episode_count"].sum()
     if count:
-        progress.set_postfix(
-            {"return": f"{newest['episode_return_sum'].sum() / count:.1f}"}, refresh=False
-        )
+        mean = newest["episode_return_sum"].sum() / count
+        progress.set_postfix({"return": f"{mean:.1f}"}, refresh=False)
     progress.update(length * run.options.steps_per_update * run.options.seeds)

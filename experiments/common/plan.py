@@ -153,7 +153,7 @@ def _parse(
             words += [f"--{flag}", str(value)]
     words += arguments
     row = defaults(name, environment_id(words))
-    return parse_options(words, row, own, program="sweep.py", description=str(__doc__))
+    return parse_options(words, row, own, str(__doc__))
 
 
 def real_options(options: Any) -> set[str]:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.common.results import Arrays
-from experiments.common.scores import as_worst
+from experiments.common.scores import as_worst, has_diverged
 from purejaxpg.reporting import plotting, statistics
 
 COLUMNS = ["configuration", "seed", "env_steps", "evaluated", "eval_return", "diverged"]
@@ -23,6 +23,14 @@ class Curve(NamedTuple):
     """`[seeds, evaluations]`"""
     diverged: np.ndarray
     """`[seeds, evaluations]`"""
+
+
+def curve_of_run(metrics: Arrays, evaluations: Arrays, steps_per_update: int) -> Curve:
+    """That of what train.py keeps of a run."""
+    returns = evaluations["returns"].astype(np.float64).mean(axis=-1)  # [seeds, times]
+    times = evaluations["update"][0]
+    broken = np.pad(has_diverged(metrics), ((0, 0), (1, 0)))  # nothing has at update 0
+    return Curve(times * steps_per_update, returns, broken[:, times] | ~np.isfinite(returns))
 
 
 def curves(columns: Arrays, num_seeds: int) -> dict[int, Curve]:
@@ -45,17 +53,39 @@ def curves(columns: Arrays, num_seeds: int) -> dict[int, Curve]:
 
 def scored(every: list[Curve]) -> list[np.ndarray]:
     """The returns of each, where runs that have diverged count as the worst of all."""
-    flat = (
-        [np.concatenate([x.ravel() for x in xs]) for xs in list(zip(*every))[1:]] if every else []
-    )
-    ends = np.cumsum([curve.returns.size for curve in every])[:-1]
-    parts = np.split(as_worst(*flat), ends) if every else []
+    returns = np.concatenate([curve.returns.ravel() for curve in every])
+    diverged = np.concatenate([curve.diverged.ravel() for curve in every])
+    ends = np.cumsum([curve.returns.size for curve in every])
+    parts = np.split(as_worst(returns, diverged), ends[:-1])
     return [part.reshape(curve.returns.shape) for part, curve in zip(parts, every)]
 
 
-def rank(
-    every: list[Curve], values: list[dict[str, Any]], confidence: float = 0.95
-) -> list[dict[str, Any]]:
+def final_summary(curve: Curve, final: np.ndarray) -> dict[str, Any]:
+    """The final scores of the seeds of a curve, as plain JSON."""
+    return {
+        "seeds": len(final),
+        "seeds_diverged": int(curve.diverged[:, -1].sum()),
+        "return_iqm": float(statistics.iqm(final)),
+        "return_iqm_95": iqm_interval(final),
+        "return_mean": float(final.mean()),
+        "return_min": float(final.min()),
+        "return_max": float(final.max()),
+    }
+
+
+def iqm_interval(scores: np.ndarray) -> list[float] | None:
+    """Both ends of the 95% interval, or None: there are too few seeds."""
+    if len(scores) < statistics.MIN_SEEDS:
+        return None
+    interval = statistics.bootstrap_interval(statistics.iqm, scores)
+    return [float(interval.low), float(interval.high)]
+
+
+def interval_text(interval: list[float] | None, digits: int) -> str:
+    return " to ".join(f"{end:.{digits}f}" for end in interval) if interval else "none"
+
+
+def rank(every: list[Curve], values: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row per configuration, as plain JSON, the best final IQM first.
 
     Args:
@@ -64,23 +94,8 @@ def rank(
     rows = []
     for number, (curve, scores) in enumerate(zip(every, scored(every))):
         final = scores[:, -1]
-        interval = None
-        if len(final) >= statistics.MIN_SEEDS:
-            ends = statistics.bootstrap_interval(statistics.iqm, final, confidence=confidence)
-            interval = [float(ends.low), float(ends.high)]
-        rows.append(
-            {
-                "configuration": number,
-                "values": values[number],
-                "seeds": len(final),
-                "seeds_diverged": int(curve.diverged[:, -1].sum()),
-                "return_iqm": float(statistics.iqm(final)),
-                "return_iqm_95": interval,
-                "return_mean": float(final.mean()),
-                "return_min": float(final.min()),
-                "return_max": float(final.max()),
-            }
-        )
+        row = {"configuration": number, "values": values[number]}
+        rows.append(row | final_summary(curve, final))
     return sorted(rows, key=lambda row: -row["return_iqm"])
 
 
@@ -98,17 +113,10 @@ def table_text(rows: list[dict[str, Any]]) -> str:
     names = list(rows[0]["values"])
     cells = [[*names, "IQM", "95% interval", "min", "max", "diverged"]]
     for row in rows[:SHOWN]:
-        interval = row["return_iqm_95"]
-        cells.append(
-            [
-                *(short(row["values"][name]) for name in names),
-                f"{row['return_iqm']:.1f}",
-                f"{interval[0]:.1f} to {interval[1]:.1f}" if interval else "none",
-                f"{row['return_min']:.1f}",
-                f"{row['return_max']:.1f}",
-                f"{row['seeds_diverged']} of {row['seeds']}",
-            ]
-        )
+        iqm, low, high = (f"{row[f'return_{of}']:.1f}" for of in ("iqm", "min", "max"))
+        values = [short(row["values"][name]) for name in names]
+        diverged = f"{row['seeds_diverged']} of {row['seeds']}"
+        cells.append([*values, iqm, interval_text(row["return_iqm_95"], 1), low, high, diverged])
     widths = [max(map(len, column)) for column in zip(*cells)]
     lines = ["  ".join(x.rjust(width) for x, width in zip(row, widths)) for row in cells]
     hidden = len(rows) - SHOWN
