@@ -21,22 +21,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common import runtime
-from experiments.common.command_line import (
-    algorithm_name,
-    environment_id,
-    parse_options,
-    run_program,
-)
+import purejaxpg as pg
+from experiments.common import command_line, runtime
 from experiments.common.defaults import defaults
 from experiments.common.options import check_options
 from experiments.common.recipes import build_algorithm, build_env
 from experiments.common.results import write_json
 from experiments.common.runs import Run
-from purejaxpg.agent.rollout import begin, unroll
 from purejaxpg.training.sweep import distribute
-from purejaxpg.training.train import train
-from purejaxpg.types import Box, PyTree
+from purejaxpg.types import PyTree
 
 
 @dataclass(frozen=True)
@@ -52,15 +45,15 @@ class BenchmarkOptions:
 
 
 def main(arguments: list[str]) -> int:
-    return run_program(prepare, benchmark, arguments)
+    return command_line.run_program(prepare, benchmark, arguments)
 
 
 def prepare(arguments: list[str]) -> tuple[Run, BenchmarkOptions]:
     # Compilation is timed. Before anything is compiled: later JAX would not look at it any more.
     jax.config.update("jax_enable_compilation_cache", False)
-    name = algorithm_name(arguments, str(__doc__))
-    row = {**defaults(name, environment_id(arguments)), "seeds": 1}
-    options, own = parse_options(arguments, row, BenchmarkOptions(), str(__doc__))
+    name = command_line.algorithm_name(arguments, str(__doc__))
+    row = {**defaults(name, command_line.environment_id(arguments)), "seeds": 1}
+    options, own = command_line.parse_options(arguments, row, BenchmarkOptions(), str(__doc__))
     check_options(options)
     if min(own.repeats, own.updates) < 1:
         raise ValueError("--repeats and --updates must be at least 1.")
@@ -85,7 +78,9 @@ def benchmark(run: Run, own: BenchmarkOptions) -> None:
     def keep(part: str, figure: dict[str, float], updates: int) -> None:
         figure["steps_per_second"] = steps * updates / figure["median_seconds"]
         figures[part] = figure
-        show(part, figure)
+        print(f"{part:14}{figure['compile_seconds']:10.2f}{1e3 * figure['median_seconds']:11.2f}"
+              f"{1e3 * figure['min_seconds']:10.2f}{1e3 * figure['max_seconds']:10.2f}"
+              f"{figure['steps_per_second']:13,.0f}")  # fmt: skip
 
     state = jax.block_until_ready(distribute(run.initial_state)(keys))
     programs = parts(run, own.updates)
@@ -126,8 +121,8 @@ def parts(run: Run, updates: int) -> dict[str, Callable]:
     num_envs, num_steps = run.options.num_envs, run.options.num_steps
 
     def play(key, act, memory):
-        loop = begin(key, env, env_params, memory, num_envs=num_envs)
-        return digest(unroll(key, env, env_params, act, loop, num_steps=num_steps))
+        loop = pg.begin(key, env, env_params, memory, num_envs=num_envs)
+        return digest(pg.unroll(key, env, env_params, act, loop, num_steps=num_steps))
 
     def environment(key):
         def act(key, memory, obs, start):
@@ -146,13 +141,13 @@ def parts(run: Run, updates: int) -> dict[str, Callable]:
         return state, metrics
 
     def training(key, state):
-        return train(key, algorithm, env_params, num_updates=updates, state=state)
+        return pg.train(key, algorithm, env_params, num_updates=updates, state=state)
 
     return {"environment": environment, "rollout": rollout, "update": update, "training": training}
 
 
 def random_actions(key: jax.Array, space: Any, num_envs: int) -> jax.Array:
-    if isinstance(space, Box):
+    if isinstance(space, pg.Box):
         return jax.random.normal(key, (num_envs, *space.shape))
     return jax.random.randint(key, (num_envs,), 0, space.n)
 
@@ -160,12 +155,6 @@ def random_actions(key: jax.Array, space: Any, num_envs: int) -> jax.Array:
 def digest(tree: PyTree) -> jax.Array:
     """One number that depends on every leaf, so that nothing is optimised away or copied out."""
     return sum((jnp.sum(leaf).astype(jnp.float32) for leaf in jax.tree.leaves(tree)), jnp.zeros(()))
-
-
-def show(part: str, figure: dict[str, float]) -> None:
-    print(f"{part:14}{figure['compile_seconds']:10.2f}{1e3 * figure['median_seconds']:11.2f}"
-          f"{1e3 * figure['min_seconds']:10.2f}{1e3 * figure['max_seconds']:10.2f}"
-          f"{figure['steps_per_second']:13,.0f}")  # fmt: skip
 
 
 def measure(*ways: tuple[Callable, tuple], repeats: int) -> list[dict[str, float]]:

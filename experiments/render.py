@@ -11,18 +11,18 @@ import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import tyro
 
+import purejaxpg as pg
 from experiments.common.command_line import read_options, run_program
 from experiments.common.gif import shrink
 from experiments.common.recipes import build_gymnax_env
 from experiments.common.results import write_whole
+from experiments.common.runs import Run
 from experiments.evaluate import Trained, load, take
-from purejaxpg.agent.rollout import begin, unroll
 from purejaxpg.types import Env, PyTree
 
 CLASSIC = ("Acrobot-v1", "CartPole-v1", "Pendulum-v1", "MountainCar-v0", "MountainCarContinuous-v0")
@@ -49,13 +49,6 @@ class Options:
     """Stop an episode that is longer."""
 
 
-class Episode(NamedTuple):
-    """Simulator states `[steps + 1, ...]` from the first to the last, rewards `[steps]`."""
-
-    states: PyTree
-    reward: np.ndarray
-
-
 def main(arguments: list[str]) -> int:
     return run_program(prepare, render, arguments)
 
@@ -80,16 +73,17 @@ def prepare(arguments: list[str]) -> tuple[Options, Trained]:
 
 
 def render(options: Options, trained: Trained) -> None:
-    episode = play(trained, options)
-    animate(trained, episode, options.output)
-    print(
-        f"seed {trained.seeds[0]}, {len(episode.reward)} steps, return {episode.reward.sum():.1f}: "
-        f"{options.output}"
-    )
+    states, reward = play(trained, options)
+    animate(trained.run, states, reward, options.output)
+    about = f"seed {trained.seeds[0]}, {len(reward)} steps, return {reward.sum():.1f}"
+    print(f"{about}: {options.output}")
 
 
-def play(trained: Trained, options: Options) -> Episode:
-    """The first episode of a fresh environment, or its first `max_steps`."""
+def play(trained: Trained, options: Options) -> tuple[PyTree, np.ndarray]:
+    """The first episode of a fresh environment, or its first `max_steps`.
+
+    Returns simulator states `[steps + 1, ...]` from the first to the last, and rewards `[steps]`.
+    """
     run = trained.run
     env, env_params = with_states(run.env), run.env_params
     state = jax.tree.map(lambda x: x[0], trained.state)
@@ -104,8 +98,8 @@ def play(trained: Trained, options: Options) -> Episode:
     def steps(key):
         begin_key, play_key = jax.random.split(key)
         memory = run.algorithm.initial_memory(1)
-        loop = begin(begin_key, env, env_params, memory, num_envs=1)
-        return unroll(play_key, env, env_params, act, loop, num_steps=options.max_steps)[1]
+        loop = pg.begin(begin_key, env, env_params, memory, num_envs=1)
+        return pg.unroll(play_key, env, env_params, act, loop, num_steps=options.max_steps)[1]
 
     key = jax.random.fold_in(jax.random.key(options.key), trained.seeds[0])
     transitions = jax.tree.map(lambda x: np.asarray(x)[:, 0], steps(key))
@@ -116,7 +110,7 @@ def play(trained: Trained, options: Options) -> Episode:
         return np.concatenate([before[:length], after[length - 1 : length]])
 
     seen = jax.tree.map(states, transitions.info["before"], transitions.info["after"])
-    return Episode(seen, transitions.reward[:length])
+    return seen, transitions.reward[:length]
 
 
 def with_states(env: Env) -> Env:
@@ -130,18 +124,17 @@ def with_states(env: Env) -> Env:
     return env._replace(step=step)
 
 
-def animate(trained: Trained, episode: Episode, output: Path) -> None:
+def animate(run: Run, states: PyTree, reward: np.ndarray, output: Path) -> None:
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     import matplotlib
 
     matplotlib.use("Agg")
     from gymnax.visualize import Visualizer
 
-    returns = np.concatenate([[0.0], np.cumsum(episode.reward)])
-    states = [jax.tree.map(lambda x, i=i: x[i], episode.states) for i in range(len(returns))]
-    env: Any = build_gymnax_env(trained.run.options)
+    returns = np.concatenate([[0.0], np.cumsum(reward)])
+    frames = [jax.tree.map(lambda x, i=i: x[i], states) for i in range(len(returns))]
     output.parent.mkdir(parents=True, exist_ok=True)
-    visualizer = Visualizer(env, trained.run.env_params, states, returns)
+    visualizer = Visualizer(build_gymnax_env(run.options), run.env_params, frames, returns)
 
     def write(temporary: Path) -> None:
         visualizer.animate(str(temporary))

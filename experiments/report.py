@@ -19,19 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tyro
 
+from experiments.common import ranking
 from experiments.common.command_line import read_options, run_program
 from experiments.common.parts import read_columns
-from experiments.common.ranking import (
-    COLUMNS,
-    Curve,
-    curve_of_run,
-    curves,
-    interval_text,
-    label,
-    rank,
-    scored,
-    short,
-)
 from experiments.common.results import read_arrays, read_config, write_text
 from purejaxpg.reporting import comparison_plots, plotting, statistics, sweep_plots
 
@@ -53,7 +43,7 @@ class Results(NamedTuple):
     """Configurations `values` and their curves; what is stored about them; the environment."""
 
     values: list[dict[str, Any]]
-    curves: list[Curve]
+    curves: list[ranking.Curve]
     config: dict[str, Any]
     env: str
 
@@ -83,7 +73,7 @@ def report(options: Options, every: list[Results], folder: Path) -> None:
     ]
     found = [curve for results in every for curve in results.curves]
     pictures = draw(folder, values, found, every[0].env, options.target)
-    page = render(", ".join(names), rank(found, values), pictures, folder, every)
+    page = render(", ".join(names), ranking.rank(found, values), pictures, folder, every)
     write_text(folder / "report.html", page)
     print(f"{len(found)} configurations, {len(pictures)} pictures: {folder / 'report.html'}")
 
@@ -104,7 +94,7 @@ def load(folder: Path) -> Results:
         for row in zip(*group["hyperparameters"].values()) or [()]
     ]
     options = groups[0]["options"]
-    found = curves(read_columns(folder, COLUMNS), options["seeds"])
+    found = ranking.curves(read_columns(folder, ranking.COLUMNS), options["seeds"])
     if not found:
         raise ValueError(f"No configuration of {folder} is complete yet.")
     shown = [values[number] for number in found]
@@ -115,20 +105,20 @@ def load_run(folder: Path, content: dict[str, Any]) -> Results:
     metrics, evaluations = (read_arrays(folder / f"{x}.npz") for x in ("metrics", "evaluations"))
     metrics.pop("seconds", None)
     config = content["config"]
-    curve = curve_of_run(metrics, evaluations, config["num_envs"] * config["num_steps"])
+    curve = ranking.curve_of_run(metrics, evaluations, config["num_envs"] * config["num_steps"])
     return Results([{}], [curve], content, config["env"])
 
 
 def draw(
-    folder: Path, values: list[dict[str, Any]], found: list[Curve], env: str, target: float | None
+    folder: Path, values: list[dict], found: list[ranking.Curve], env: str, target: float | None
 ) -> dict[str, str]:
     """Draw what there is to see. Returns name of a picture -> what it shows."""
-    scores = scored(found)
+    scores = ranking.scored(found)
     final = [x[:, -1] for x in scores]
     order = np.argsort([-float(statistics.iqm(x)) for x in final], kind="stable")
     shown = order if len(order) <= SHOWN else [*order[: SHOWN - 1], order[-1]]
     unit = "undiscounted return per episode"
-    labels = {int(i): label(values[i]) for i in shown}
+    labels = {int(i): ranking.label(values[i]) for i in shown}
     pictures = {}
 
     def save(name: str, caption: str, figure: Any) -> None:
@@ -173,7 +163,7 @@ def draw(
 
 
 def shortened(values: list[Any]) -> list[Any]:
-    return [x if isinstance(x, int | float) else short(x) for x in values]
+    return [x if isinstance(x, int | float) else ranking.short(x) for x in values]
 
 
 def render(
@@ -184,23 +174,23 @@ def render(
     cells = []
     for row in rows:
         iqm, *others = (f"{row[f'return_{of}']:.2f}" for of in ("iqm", "mean", "min", "max"))
-        values = [short(row["values"].get(name, "")) for name in names]
+        values = [ranking.short(row["values"].get(name, "")) for name in names]
         counts = [str(row["seeds"]), str(row["seeds_diverged"])]
-        cells.append([*values, *counts, iqm, interval_text(row["return_iqm_95"], 2), *others])
+        interval = ranking.interval_text(row["return_iqm_95"], 2)
+        cells.append([*values, *counts, iqm, interval, *others])
     figures = []
     for name, caption in pictures.items():
         data = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
         image = f'<img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">'
         figures.append(f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption></figure>")
-    configs = [html.escape(json.dumps(results.config, indent=1)) for results in every]
+    folded = "<details><summary>Configuration</summary><pre>{}</pre></details>"
+    configs = [folded.format(html.escape(json.dumps(x.config, indent=1))) for x in every]
     return PAGE.format(
         title=html.escape(title),
         figures="\n".join(figures),
         head=_row(head, "th"),
         rows="\n".join(_row(row, "td") for row in cells),
-        configs="\n".join(
-            f"<details><summary>Configuration</summary><pre>{x}</pre></details>" for x in configs
-        ),
+        configs="\n".join(configs),
     )
 
 

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+import purejaxpg as pg
 from experiments.common import runtime
 from experiments.common.command_line import run_program
 from experiments.common.parts import part_path, read_columns, write_part
@@ -25,9 +26,7 @@ from experiments.common.plan import Group, Plan, read_plan
 from experiments.common.ranking import COLUMNS, curves, rank, table_text
 from experiments.common.results import claim, read_config, write_json
 from experiments.common.runs import Run, run_from_config
-from purejaxpg.training.evaluate import evaluate
 from purejaxpg.training.sweep import chunk, distribute, fitting_chunk_size, zipped_rows
-from purejaxpg.training.train import train_and_evaluate
 
 CHUNKS = 16
 """Chunks of a group on a CPU, about: there, more runs at once are no faster."""
@@ -60,7 +59,7 @@ def prepare(arguments: list[str]) -> tuple[Plan, list[Callable], list[int], Path
     plan, options = read_plan(file, SweepOptions(), arguments[1:])
     folder = options.output / (options.name or file.stem)
     programs = [program(group.run) for group in plan.groups]
-    return plan, programs, claim_folder(plan, programs, options, folder), folder
+    return plan, programs, begin(plan, programs, options, folder), folder
 
 
 def sweep(plan: Plan, programs: list[Callable], chunk_sizes: list[int], folder: Path) -> int:
@@ -78,9 +77,7 @@ def sweep(plan: Plan, programs: list[Callable], chunk_sizes: list[int], folder: 
     return 0
 
 
-def claim_folder(
-    plan: Plan, programs: list[Callable], options: SweepOptions, folder: Path
-) -> list[int]:
+def begin(plan: Plan, programs: list[Callable], options: SweepOptions, folder: Path) -> list[int]:
     """Make the folder, or check the one that is gone on with. Returns the groups' chunk sizes."""
     if options.resume and options.overwrite:
         raise ValueError("--resume goes on with a folder and --overwrite empties it: choose one.")
@@ -148,14 +145,14 @@ def program(run: Run) -> Callable[..., Any]:
         algorithm = run.algorithm_with(hyperparameters)
 
         def test(key, state):
-            return evaluate(
+            return pg.evaluate(
                 key, algorithm, state, run.env, run.env_params,
                 num_episodes=run.options.eval_episodes, deterministic=run.options.deterministic,
             ).returns.mean()  # fmt: skip
 
         every = run.num_updates // evaluations(run)
         sizes = {"num_updates": run.num_updates, "evaluate_every": every}
-        return train_and_evaluate(key, algorithm, run.env_params, evaluate_fn=test, **sizes)[1]
+        return pg.train_and_evaluate(key, algorithm, run.env_params, evaluate_fn=test, **sizes)[1]
 
     return whole_run
 

@@ -15,13 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from experiments.common import runtime, trackers
-from experiments.common.command_line import (
-    algorithm_name,
-    known_words,
-    parse_options,
-    run_program,
-)
+from experiments.common import command_line, runtime, trackers
 from experiments.common.defaults import defaults
 from experiments.common.hostloop import Outcome, Restored, restore_training, run_training
 from experiments.common.options import RunOptions
@@ -47,7 +41,7 @@ class FolderOptions:
 
 
 def main(arguments: list[str]) -> int:
-    return run_program(prepare, train, arguments)
+    return command_line.run_program(prepare, train, arguments)
 
 
 def train(run: Run, folder: Path, restored: Restored, tracker: Tracker | None) -> int:
@@ -93,9 +87,9 @@ def make_tracker(name: str, run: Run, folder: Path, restored: Restored) -> Track
 
 
 def parse(arguments: list[str]) -> tuple[Run, FolderOptions]:
-    name = algorithm_name(arguments, str(__doc__))
+    name = command_line.algorithm_name(arguments, str(__doc__))
     # Defaults depend on the environment, or on the run that is gone on from; so look for these first.
-    known = known_words(
+    known = command_line.known_words(
         arguments[1:], env=RunOptions.env, name=None, output=FolderOptions.output, resume=False
     )
     folder = folder_of(Path(known["output"]), known["name"], name, known["env"])
@@ -106,7 +100,7 @@ def parse(arguments: list[str]) -> tuple[Run, FolderOptions]:
     # tyro would make an option of each key of a default that is a dict: such a default is put in below.
     dicts = {key: value for key, value in known_row.items() if isinstance(value, dict)}
     row = {key: value for key, value in known_row.items() if key not in dicts}
-    options, own = parse_options(arguments, row, FolderOptions(), str(__doc__))
+    options, own = command_line.parse_options(arguments, row, FolderOptions(), str(__doc__))
     package = {"tensorboard": "tensorboardX", "wandb": "wandb"}.get(own.tracker)
     if package is not None and find_spec(package) is None:
         raise ValueError(

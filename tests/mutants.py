@@ -809,8 +809,8 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "diverged runs are worth the best": _programs(
         "common/scores",
-        "worst = float(returns[sound].min())",
-        "worst = float(returns[sound].max())",
+        "worst = float(returns[sound].min()) if sound.any() else 0.0",
+        "worst = float(returns[sound].max()) if sound.any() else 0.0",
         "test_sweep_program.py::test_diverged_runs_are_worth_the_worst",
     ),
     "configurations are ranked from the worst": _programs(
@@ -857,8 +857,8 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "metrics of after the checkpoint stay": _programs(
         "common/hostloop",
-        "[{name: x[:, :update] for name, x in metrics.items()}],",
-        "[metrics],",
+        "{name: x[:, :update] for name, x in metrics.items()},",
+        "metrics,",
         "test_train.py::test_killed_run_goes_on_bitwise_in_other_processes",
     ),
     "a seed's evaluation depends on the others": _programs(

@@ -36,9 +36,8 @@ def run_program(
 
 def read_options(options_type: type[T], arguments: list[str]) -> T:
     """The options of a program, which the docstring of their module describes."""
-    description = sys.modules[options_type.__module__].__doc__
-    name = _program(options_type)
-    return tyro.cli(options_type, args=arguments, prog=name, description=description)
+    about = sys.modules[options_type.__module__].__doc__
+    return tyro.cli(options_type, args=arguments, prog=_program(options_type), description=about)
 
 
 def _program(options_type: type) -> str:
@@ -54,8 +53,7 @@ def algorithm_name(arguments: list[str], description: str) -> str:
     """
     name = arguments[0] if arguments else ""
     if name in ("-h", "--help"):
-        print(description)
-        print("Algorithms, each with its own --help:")
+        print(description, "Algorithms, each with its own --help:", sep="\n")
         for known, function in ALGORITHMS.items():
             print(f"  {known:22}{(function.__doc__ or '').partition(chr(10))[0]}")
         raise SystemExit(0)
@@ -70,10 +68,8 @@ def known_words(arguments: list[str], **defaults: Any) -> dict[str, Any]:
     """What a command line says of these options, on which defaults and kinds of the others depend."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name, default in defaults.items():
-        if default is False:
-            parser.add_argument(flag_of(name), action="store_true")
-        else:
-            parser.add_argument(flag_of(name), default=default)
+        kind = {"action": "store_true"} if default is False else {"default": default}
+        parser.add_argument(flag_of(name), **kind)
     return vars(parser.parse_known_args(arguments)[0])
 
 

@@ -28,21 +28,14 @@ SAVE_EVERY = 30.0
 class History:
     """What a run has shown so far: metrics `[seeds, updates]`, evaluations `[seeds, times, episodes]`."""
 
-    metrics: list[Arrays]
-    evaluations: list[Arrays]
+    metrics: Arrays
+    evaluations: Arrays
     seconds: float = 0.0
 
-    def append_metrics(self, metrics: Any) -> None:
-        self.metrics.append({name: np.asarray(value) for name, value in metrics.items()})
-
-    def append_evaluation(self, update: int, episodes: Any) -> None:
-        arrays = {name: np.asarray(x)[:, None] for name, x in episodes._asdict().items()}
-        self.evaluations.append({"update": np.array([[update]]), **arrays})
-
     def write(self, folder: Path) -> None:
-        metrics = {**_join(self.metrics), "seconds": np.array(self.seconds)}
+        metrics = {**self.metrics, "seconds": np.array(self.seconds)}
         write_arrays(folder / "metrics.npz", metrics)
-        write_arrays(folder / "evaluations.npz", _join(self.evaluations))
+        write_arrays(folder / "evaluations.npz", self.evaluations)
 
     @classmethod
     def read(cls, folder: Path, update: int) -> "History":
@@ -52,8 +45,8 @@ class History:
         seconds = float(metrics.pop("seconds"))
         times = int(np.sum(evaluations["update"] <= update))
         return cls(
-            [{name: x[:, :update] for name, x in metrics.items()}],
-            [{name: x[:, :times] for name, x in evaluations.items()}],
+            {name: x[:, :update] for name, x in metrics.items()},
+            {name: x[:, :times] for name, x in evaluations.items()},
             seconds,
         )
 
@@ -81,9 +74,7 @@ def restore_training(run: Run, folder: Path) -> tuple[PyTree, History]:
     return state, History.read(folder, int(np.max(state.update)))
 
 
-def run_training(
-    run: Run, folder: Path, restored: Restored, tracker: Tracker | None = None
-) -> Outcome:
+def run_training(run: Run, folder: Path, restored: Restored, tracker: Tracker | None) -> Outcome:
     """Train to the end or to Ctrl-C; either way a checkpoint and the files are there afterwards.
 
     Args:
@@ -100,6 +91,13 @@ def run_training(
             num_episodes=options.eval_episodes, deterministic=options.deterministic,
         )  # fmt: skip
 
+    def look_at(state, history, update):
+        episodes = {name: np.asarray(x)[:, None] for name, x in test(keys, state)._asdict().items()}
+        newest = {"update": np.array([[update]]), **episodes}
+        history.evaluations = _joined(history.evaluations, newest)
+        returns = newest["returns"][:, 0].mean(axis=-1)
+        tracker.log(update * options.steps_per_update, {"eval_return": returns})
+
     def program(length):
         def advance(key, state):
             return train(key, run.algorithm, run.env_params, num_updates=length, state=state)
@@ -113,9 +111,8 @@ def run_training(
     programs = {length: program(length) for length in set(chunks)}
     with _stop_on_interrupt() as stop, closing(tracker):
         if restored is None:
-            state, history = distribute(run.initial_state)(keys), History([], [])
-            history.append_evaluation(0, test(keys, state))
-            _track_evaluation(tracker, run, history)
+            state, history = distribute(run.initial_state)(keys), History({}, {})
+            look_at(state, history, 0)
         else:
             state, history = restored
         update = int(np.max(state.update))
@@ -128,11 +125,13 @@ def run_training(
                 state, metrics = jax.block_until_ready(programs[length](keys, state))
                 history.seconds += time.monotonic() - began
                 update = end
-                history.append_metrics(metrics)
-                _track_metrics(tracker, run, history, update)
+                metrics = {name: np.asarray(x) for name, x in metrics.items()}
+                history.metrics = _joined(history.metrics, metrics)
+                for i in range(length):
+                    step = (end - length + 1 + i) * options.steps_per_update
+                    tracker.log(step, {name: x[:, i] for name, x in metrics.items()})
                 if update in evaluate_at:
-                    history.append_evaluation(update, test(keys, state))
-                    _track_evaluation(tracker, run, history)
+                    look_at(state, history, update)
                 # Looked at once: a stop between here and the end is for the next turn.
                 stopping = bool(stop)
                 if stopping or update in evaluate_at or time.monotonic() - saved > SAVE_EVERY:
@@ -142,28 +141,12 @@ def run_training(
                 _show(progress, run, length, history)
                 if stopping:
                     break
-    joined = _join(history.metrics), _join(history.evaluations)
-    return Outcome(update == run.num_updates, update, *joined, history.seconds)
+    return Outcome(update == run.num_updates, update, **vars(history))
 
 
-def _track_metrics(tracker: Tracker, run: Run, history: History, update: int) -> None:
-    newest = history.metrics[-1]
-    length = next(iter(newest.values())).shape[1]
-    for i in range(length):
-        step = (update - length + 1 + i) * run.options.steps_per_update
-        tracker.log(step, {name: values[:, i] for name, values in newest.items()})
-
-
-def _track_evaluation(tracker: Tracker, run: Run, history: History) -> None:
-    newest = history.evaluations[-1]
-    step = int(newest["update"].item()) * run.options.steps_per_update
-    tracker.log(step, {"eval_return": newest["returns"][:, 0].mean(axis=-1)})
-
-
-def _join(parts: list[Arrays]) -> Arrays:
-    if not parts:
-        return {}
-    return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+def _joined(old: Arrays, new: Arrays) -> Arrays:
+    """Of all seeds, one after the other in time."""
+    return {name: np.concatenate([x, new[name]], axis=1) for name, x in old.items()} or new
 
 
 @contextmanager
@@ -196,9 +179,8 @@ def _progress(run: Run, update: int) -> tqdm:
 
 
 def _show(progress: tqdm, run: Run, length: int, history: History) -> None:
-    newest = history.metrics[-1]
-    count = newest["episode_count"].sum()
+    count = history.metrics["episode_count"][:, -length:].sum()
     if count:
-        mean = newest["episode_return_sum"].sum() / count
+        mean = history.metrics["episode_return_sum"][:, -length:].sum() / count
         progress.set_postfix({"return": f"{mean:.1f}"}, refresh=False)
     progress.update(length * run.options.steps_per_update * run.options.seeds)

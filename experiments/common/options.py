@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, fields, make_dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple, get_origin, get_type_hints
 
-import jax
 import optax
 import tyro
 
@@ -131,12 +130,7 @@ def options_of(function: Callable) -> list[Option]:
 def arguments_of_kind(function: Callable, kind: Any) -> dict[str, Any]:
     """Parameter -> annotation, of those that may be of a kind."""
     hints = get_type_hints(inspect.unwrap(function), include_extras=True)
-    parameters = inspect.signature(function).parameters
-    return {
-        name: hint
-        for name, hint in hints.items()
-        if name in parameters and kind in alternatives(hint)
-    }
+    return {x: hints[x] for x in hints if x != "return" and kind in alternatives(hints[x])}
 
 
 def optimizer_prefixes(function: Callable) -> dict[str, str]:
@@ -164,18 +158,15 @@ def _options_type(name: str, estimators: tuple[str, str] | None) -> type[RunOpti
     made: dict[str, tuple[Any, Any]] = {}
 
     def add(name: str, type_: Any, default: Any, text: str, limits: Iterable[Any] = ()) -> None:
-        annotation: Any = Annotated[type_, tyro.conf.arg(help=text)]
-        for limit in limits:
-            annotation = Annotated[annotation, limit]
+        allowed = type_ if default is not None else type_ | None
+        annotation: Any = Annotated[allowed, tyro.conf.arg(help=text), *limits]
         made.setdefault(name, (annotation, field(default=default)))
 
     def add_option(option: Option, name: str, default: Any, note: str = "") -> None:
-        type_ = option.type if default is not None else option.type | None
-        add(name, type_, default, option.help + note, ranges(option.annotation))
+        add(name, option.type, default, option.help + note, ranges(option.annotation))
 
     def add_anneal(name: str, default: bool | None = False, note: str = "") -> None:
-        type_ = bool if default is not None else bool | None
-        add(f"anneal_{name}", type_, default, f"Let {name} fall linearly to 0 over the run{note}.")
+        add(f"anneal_{name}", bool, default, f"Let {name} fall linearly to 0 over the run{note}.")
 
     if estimators is not None:
         choice: Any = Literal[tuple(ADVANTAGES)]  # type: ignore[valid-type]
@@ -241,9 +232,8 @@ def fill(name: str, row: Mapping[str, Any]) -> RunOptions:
     type_: Any = options_type(name, row)
     names = {x.name for x in fields(type_)}
     known = {known_name(key, names): value for key, value in row.items()}
-    return type_(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in known.items() if k in names}
-    )
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items() if k in names}
+    return type_(**values)
 
 
 def check_options(options: RunOptions) -> None:
@@ -258,11 +248,8 @@ def check_options(options: RunOptions) -> None:
 def _plain(annotation: Any) -> Any:
     """What a command line makes of a parameter: int, bool, float or a Literal, or None: it is no option."""
     kinds = alternatives(annotation)
-    optional = types.NoneType in kinds
-    literals = [kind for kind in kinds if get_origin(kind) is Literal]
-    for kind, plain in ((bool, bool), (int, int), (jax.Array, float), (float, float)):
-        if kind in kinds and (float in kinds or plain is not float):
-            return plain | None if optional else plain
-    if literals:
-        return literals[0] | None if optional else literals[0]
-    return None
+    plain: list[Any] = [kind for kind in (bool, int, float) if kind in kinds]
+    plain += [kind for kind in kinds if get_origin(kind) is Literal]
+    if not plain:
+        return None
+    return plain[0] | None if types.NoneType in kinds else plain[0]

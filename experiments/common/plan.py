@@ -29,7 +29,7 @@
 import itertools
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import reduce
 from pathlib import Path
@@ -41,16 +41,13 @@ import purejaxpg as pg
 from experiments.common.algorithms import ALGORITHMS
 from experiments.common.command_line import environment_id, parse_options
 from experiments.common.defaults import defaults
-from experiments.common.options import check_options, known_name
+from experiments.common.options import check_options, flag_of, known_name
 from experiments.common.runs import Run, make_run
 from purejaxpg.training.search_space import Table
 
 SECTIONS = ("algorithm", "options", "grid", "random", "list", "static")
-DISTRIBUTIONS: dict[str, Callable] = {
-    "uniform": pg.uniform,
-    "log_uniform": pg.log_uniform,
-    "choice": pg.choice,
-}
+DISTRIBUTIONS = ("uniform", "log_uniform", "choice")
+"""Functions of `purejaxpg`."""
 # They decide which rows of results there are, and what the returns of different rows have in common.
 _NOT_STATIC = ("env", "env_params", "env_kwargs", "seed", "seeds", "eval_episodes", "deterministic")
 
@@ -142,15 +139,15 @@ def _parse(
     """The options of a run as train.py's command line reads them, and the program's own."""
     words = [name]
     for option, value in options.items():
-        flag = option.replace("_", "-")
+        flag = flag_of(option)
         if isinstance(value, bool):
-            words += [f"--{flag}" if value else f"--no-{flag}"]
+            words.append(flag if value else flag_of(f"no_{option}"))
         elif isinstance(value, Mapping):
-            words += [f"--{flag}", *(str(x) for pair in value.items() for x in pair)]
+            words += [flag, *map(str, itertools.chain(*value.items()))]
         elif isinstance(value, list):
-            words += [f"--{flag}", *map(str, value)]
+            words += [flag, *map(str, value)]
         else:
-            words += [f"--{flag}", str(value)]
+            words += [flag, str(value)]
     words += arguments
     row = defaults(name, environment_id(words))
     return parse_options(words, row, own, str(__doc__))
@@ -197,4 +194,4 @@ def _distribution(given: Mapping[str, list[float]]) -> Any:
             f"Hyperparameters are drawn from one of {', '.join(DISTRIBUTIONS)}, not {given}."
         )
     ((name, arguments),) = given.items()
-    return DISTRIBUTIONS[name](*arguments)
+    return getattr(pg, name)(*arguments)

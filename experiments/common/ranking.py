@@ -35,19 +35,16 @@ def curve_of_run(metrics: Arrays, evaluations: Arrays, steps_per_update: int) ->
 
 def curves(columns: Arrays, num_seeds: int) -> dict[int, Curve]:
     """Configuration -> its curve, for those all of whose seeds are in the table."""
-    at = columns["evaluated"]
-    number, returns = columns["configuration"][at], columns["eval_return"][at].astype(np.float64)
-    diverged = columns["diverged"][at] | ~np.isfinite(returns)
-    seeds, steps = columns["seed"][at], columns["env_steps"][at]
+    x = {name: column[columns["evaluated"]] for name, column in columns.items()}
+    number, returns = x["configuration"], x["eval_return"].astype(np.float64)
+    every = x["env_steps"], returns, x["diverged"] | ~np.isfinite(returns)
     # Rows are in the order configuration, seed, update: so each configuration is one slice.
     ends = np.flatnonzero(np.diff(number, append=-1)) + 1
     found = {}
     for begin, end in zip([0, *ends[:-1]], ends):
-        rows = slice(begin, end)
-        if len(np.unique(seeds[rows])) == num_seeds:
-            shape = (num_seeds, -1)
-            of_seeds = returns[rows].reshape(shape), diverged[rows].reshape(shape)
-            found[int(number[begin])] = Curve(steps[rows].reshape(shape)[0], *of_seeds)
+        if len(np.unique(x["seed"][begin:end])) == num_seeds:
+            steps, *of_seeds = (column[begin:end].reshape(num_seeds, -1) for column in every)
+            found[int(number[begin])] = Curve(steps[0], *of_seeds)
     return found
 
 

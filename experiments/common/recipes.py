@@ -13,7 +13,6 @@ import optax
 import purejaxpg as pg
 from experiments.common.algorithms import ADVANTAGES, ALGORITHMS, BASELINES
 from experiments.common.options import (
-    Option,
     RunOptions,
     arguments_of_kind,
     chosen_estimators,
@@ -54,11 +53,9 @@ def build_env(options: RunOptions) -> tuple[Env, PyTree]:
     """The environment of a run and its parameters."""
     env_kwargs = {name: _literal(value) for name, value in options.env_kwargs.items()}
     library, colon, name = options.env.partition(":")
-    make: Callable[..., tuple[Env, PyTree]]
+    make: Callable[..., Any] = partial(pg.make, options.env, env_kwargs=env_kwargs)
     if colon:
         make = partial(_adapter(library), name, **env_kwargs)
-    else:
-        make = partial(pg.make, options.env, env_kwargs=env_kwargs)
     try:
         env, env_params = make(**options.env_params)
     except (ArithmeticError, LookupError) as error:  # constructors of gymnax check little
@@ -100,9 +97,12 @@ def arguments(name: str, options: RunOptions, action_space: Space) -> dict[str, 
     estimators = chosen_estimators(given, name)
     brought: set[str] = set()
     if estimators is not None:
-        used = [ADVANTAGES[chosen] for chosen in dict.fromkeys(estimators)]
-        brought = {option_name(x.name) for estimator in used for x in options_of(estimator)}
-        filled = [partial(x, **_values(options_of(x), given)) for x in used]
+        filled = []
+        for chosen in dict.fromkeys(estimators):
+            names = {x.name: option_name(x.name) for x in options_of(ADVANTAGES[chosen])}
+            values = {own: given[name] for own, name in names.items()}
+            filled.append(partial(ADVANTAGES[chosen], **values))
+            brought.update(names.values())
         (parameter,) = arguments_of_kind(function, AdvantageFn)
         made[parameter] = filled[0] if len(filled) == 1 else pg.with_target_of(*filled)
     for option in options_of(function):
@@ -116,18 +116,12 @@ def arguments(name: str, options: RunOptions, action_space: Space) -> dict[str, 
     return made
 
 
-def _values(wanted: list[Option], given: Mapping[str, Any]) -> dict[str, Any]:
-    return {option.name: given[option_name(option.name)] for option in wanted}
-
-
 def _annealed(name: str, given: Mapping[str, Any], steps: int) -> Any:
     """An option's value, or its linear decay to 0 over so many steps if it is to be annealed."""
     value = given[name]
-    return (
-        pg.linear_decay(value, steps)
-        if given.get(f"anneal_{name}") and value is not None
-        else value
-    )
+    if given.get(f"anneal_{name}") and value is not None:
+        return pg.linear_decay(value, steps)
+    return value
 
 
 def _adam(
@@ -163,19 +157,15 @@ def build_gymnax_env(options: RunOptions) -> Any:
 def networks(run: RunOptions, action_space: Space) -> tuple[pg.Network, pg.Network]:
     """Policy and value network of a run."""
     cell = CELLS[run.memory](run)
-    return (
-        pg.policy_network(action_space, _torso(run), cell),
-        pg.value_network(_torso(run), cell),
-    )
+    policy = pg.policy_network(action_space, _torso(run), cell)
+    return policy, pg.value_network(_torso(run), cell)
 
 
 def _torso(run: RunOptions) -> nn.Module:
     activation = ACTIVATIONS[run.activation]
-    return (
-        pg.CNN(activation=activation)
-        if run.network == "cnn"
-        else pg.MLP(run.hidden_sizes, activation)
-    )
+    if run.network == "cnn":
+        return pg.CNN(activation=activation)
+    return pg.MLP(run.hidden_sizes, activation)
 
 
 def _literal(text: str) -> Any:

@@ -229,7 +229,7 @@ def numbers(values: Iterable[Any], digits: int, between: str = ", ") -> str:
     return between.join(number(x, digits) for x in values)
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+def table(head: Iterable[str], rows: Iterable[list]) -> str:
     """A Markdown table."""
     head = list(head)
     return "\n".join(
@@ -237,9 +237,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     )
 
 
-def block(
-    folder: Path, head: Iterable[str], rows: Iterable[Iterable[Any]], made: Iterable[str]
-) -> str:
+def block(folder: Path, head: Iterable[str], rows: Iterable[list], made: Iterable[str]) -> str:
     """A table, and below it the commands that made these files or folders."""
     return table(head, rows) + listed(folder, made)
 

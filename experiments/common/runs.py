@@ -65,8 +65,7 @@ class Run:
         """Numbers of updates that sum to `num_updates`, all alike where a divisor allows it."""
         total = self.num_updates
         wanted = max(1, total // CHUNKS)
-        divisors = [n for n in range(wanted, 4 * wanted + 1) if total % n == 0]
-        length = divisors[0] if divisors else wanted
+        length = next((n for n in range(wanted, 4 * wanted + 1) if total % n == 0), wanted)
         whole, rest = divmod(total, length)
         return [length] * whole + ([rest] if rest else [])
 

@@ -29,10 +29,8 @@ def has_diverged(metrics: Arrays) -> np.ndarray:
 
 def as_worst(returns: np.ndarray, diverged: np.ndarray) -> np.ndarray:
     """Returns, and where diverged the lowest of all that are not (of all finite ones if all are)."""
-    for sound in (~diverged & np.isfinite(returns), np.isfinite(returns)):
-        if sound.any():
-            worst = float(returns[sound].min())
-            break
-    else:
-        worst = 0.0  # nothing to compare with: all are alike
+    finite = np.isfinite(returns)
+    sound = finite & ~diverged if (finite & ~diverged).any() else finite
+    # With nothing to compare with all are alike.
+    worst = float(returns[sound].min()) if sound.any() else 0.0
     return statistics.replace_diverged(np.where(diverged, np.nan, returns), worst)

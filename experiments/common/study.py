@@ -15,8 +15,7 @@ import purejaxpg as pg
 from experiments.common import runtime
 from experiments.common.command_line import read_options, run_program
 from experiments.common.results import write_json
-from purejaxpg.agent.rollout import begin
-from purejaxpg.reporting.statistics import bootstrap_interval, iqm
+from purejaxpg.reporting.statistics import Interval, bootstrap_interval, iqm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,23 +95,34 @@ def draw_band(axes: Axes, table: dict[int, Any], line: str, **style: Any) -> Non
     axes.fill_between(x, interval.low, interval.high, color=curve.get_color(), alpha=0.2)
 
 
+def evenly(key: jax.Array, obs: jax.Array) -> jax.Array:
+    """Each of four actions with the same probability."""
+    return jax.random.randint(key, obs.shape, 0, 4)
+
+
 def first_episodes(
-    keys: Any, env: pg.Env, env_params: Any, choose: Callable, shape: tuple[int, int]
+    keys: Any, env: pg.Env, env_params: Any, shape: tuple[int, int], choose: Callable = evenly
 ) -> tuple[Any, jax.Array]:
     """The first episode of each environment, and true where it goes on.
 
     Args:
       keys: for the first states, and for the steps.
-      choose: (key, obs) -> actions.
       shape: number of steps, and of environments.
+      choose: (key, obs) -> actions.
     """
 
     def act(key, memory, obs, start):
         return choose(key, obs), memory
 
-    loop = begin(keys[0], env, env_params, (), num_envs=shape[1])
+    loop = pg.begin(keys[0], env, env_params, (), num_envs=shape[1])
     transitions = pg.unroll(keys[1], env, env_params, act, loop, num_steps=shape[0])[1]
     return transitions, jnp.cumsum(transitions.start, axis=0) == 1
+
+
+def described(interval: Interval, digits: int) -> str:
+    """An estimate and its interval in a sentence."""
+    estimate, low, high = (f"{x:.{digits}f}" for x in interval)
+    return f"{estimate} ({low} to {high})"
 
 
 def write(options: Any, numbers: dict[str, Any], figure: Figure, sentences: Sequence[str]) -> None:

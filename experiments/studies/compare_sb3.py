@@ -19,15 +19,14 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+import purejaxpg as pg
 from experiments.common import runtime
 from experiments.common.command_line import read_options, run_program
 from experiments.common.options import fill
 from experiments.common.results import read_json, write_json
 from experiments.common.runs import Run, make_run
 from purejaxpg.reporting.statistics import iqm
-from purejaxpg.training.evaluate import evaluate
 from purejaxpg.training.sweep import distribute
-from purejaxpg.training.train import train
 
 COMMON = {"num_envs": 2, "cg_steps": 15, "value_learning_rate": 1e-3, "max_grad_norm": 1e9}
 CARTPOLE = {"num_steps": 512, "damping": 1e-3, "gae_lambda": 0.98, "num_value_epochs": 20}
@@ -89,12 +88,12 @@ def compare(options: Options, runs: list[Run], results: dict[str, Any]) -> None:
 
 def ours(run: Run) -> dict[str, Any]:
     def training(key):
-        return train(key, run.algorithm, run.env_params, num_updates=run.num_updates)[0]
+        return pg.train(key, run.algorithm, run.env_params, num_updates=run.num_updates)[0]
 
     @distribute
     def test(key, state):
         def mean(key, deterministic):
-            return evaluate(
+            return pg.evaluate(
                 key, run.algorithm, state, run.env, run.env_params,
                 num_episodes=run.options.eval_episodes, deterministic=deterministic,
             ).returns.mean()  # fmt: skip

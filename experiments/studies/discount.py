@@ -49,15 +49,6 @@ def check(options: Options) -> None:
 
 
 def study(options: Options) -> Study:
-    numbers = measure(options)
-    return numbers, draw(numbers), findings(numbers)
-
-
-def evenly(key: jax.Array, obs: jax.Array) -> jax.Array:
-    return jax.random.randint(key, obs.shape, 0, 4)
-
-
-def measure(options: Options) -> dict[str, Any]:
     # The goal next to the start: it is found often.
     at = pg.four_rooms(goal_fixed=[3, 2])
     mdp = finite_mdp.with_restart(at.mdp)
@@ -67,7 +58,7 @@ def measure(options: Options) -> dict[str, Any]:
         """Undiscounted and discounted return of the first episode of each environment."""
         env = pg.from_mdp(mdp, limit=limit)
         shape = limit, options.episodes
-        transitions, going_on = first_episodes((key, key), env, env_params, evenly, shape)
+        transitions, going_on = first_episodes((key, key), env, env_params, shape)
         reward = transitions.reward * going_on
         powers = jnp.array(DISCOUNTS)[:, None] ** jnp.arange(limit)
         return reward.sum(0), powers @ reward
@@ -114,13 +105,14 @@ def measure(options: Options) -> dict[str, Any]:
     def fixed_point(discount):
         return float(finite_mdp.state_values(mdp, probs, discount=discount).max())
 
-    return {
+    numbers = {
         "death": jax.device_get(death),
         "average_reward": float(rate),
         "growth": {discount: values(discount) for discount in BACKUP_DISCOUNTS},
         "regression": {discount: regression(discount) for discount in BACKUP_DISCOUNTS},
         "fixed_points": {discount: fixed_point(discount) for discount in BACKUP_DISCOUNTS[:-1]},
     }
+    return numbers, draw(numbers), findings(numbers)
 
 
 def findings(numbers: dict[str, Any]) -> list[str]:

@@ -85,11 +85,6 @@ def check(options: Options) -> None:
         raise ValueError("--discount must be in [0, 1] and --fitting-episodes at least 1.")
 
 
-def study(options: Options) -> Study:
-    numbers = measure(options)
-    return numbers, draw(numbers), findings(numbers)
-
-
 def advantages(
     rollout: Any, *, zero: jax.Array, exact: jax.Array, fitted: jax.Array, discount: float
 ) -> dict[str, jax.Array]:
@@ -111,7 +106,7 @@ def advantages(
     }
 
 
-def measure(options: Options) -> dict[str, Any]:
+def study(options: Options) -> Study:
     lake: dict[str, Any] = {"map_name": options.map_name, "success_rate": options.success_rate}
     at = pg.frozen_lake(**lake, reward_schedule=options.rewards)
     discount, limit = options.discount, int(at.env_params.max_steps_in_episode)
@@ -131,7 +126,7 @@ def measure(options: Options) -> dict[str, Any]:
             observed = at.env.observe(obs, at.env_params)[None]
             return policy.apply(logits, (), observed, None)[0].sample(seed=key)[0]
 
-        return first_episodes((key, key), at.env, at.env_params, choose, (limit, number))
+        return first_episodes((key, key), at.env, at.env_params, (limit, number), choose)
 
     @jax.jit
     def fit(key):
@@ -210,7 +205,7 @@ def measure(options: Options) -> dict[str, Any]:
             "rmse": {size: np.sqrt(error / batches) / norm for size, error in errors.items()},
         }
 
-    return {
+    numbers = {
         "expected_return": float(exact_return),
         "gradient_norm": float(norm),
         "rmse_of_fitted_value": float(jnp.sqrt(jnp.mean((value["fitted"] - value["exact"]) ** 2))),
@@ -218,6 +213,7 @@ def measure(options: Options) -> dict[str, Any]:
             name: {form: describe(*x) for form, x in forms.items()} for name, forms in sums.items()
         },
     }
+    return numbers, draw(numbers), findings(numbers)
 
 
 def findings(numbers: dict[str, Any]) -> list[str]:

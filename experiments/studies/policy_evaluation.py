@@ -127,8 +127,7 @@ def measure(options: Options, at: Any) -> dict[str, Any]:
 
     def run(key, *, number):
         reset_key, data_key, *fit_keys = jax.random.split(key, 6)
-        keys, shape = (reset_key, data_key), (limit, number)
-        data = first_episodes(keys, at.env, env_params, choose, shape)
+        data = first_episodes((reset_key, data_key), at.env, env_params, (limit, number), choose)
         targets = {"Monte Carlo": monte_carlo, "bootstrapped": bootstrapped}
         kinds = itertools.product(fits, targets)
         return {
@@ -162,15 +161,14 @@ def findings(numbers: dict[str, Any]) -> list[str]:
 
 
 def draw(options: Options, at: Any, numbers: dict[str, Any]) -> Any:
-    figure, axes = panels(6, columns=3)
+    figure, (*grid, curve) = panels(6, columns=3)
     style: dict[str, Any] = {"vmin": 0, "vmax": np.max(numbers["exact"]), "cmap": "viridis"}
-    image = draw_grid(axes[0], at.cells, np.asarray(numbers["exact"]), **style)
-    axes[0].set_title("exact V")
-    for axis, (name, values) in zip(axes[1:5], numbers["fitted"].items()):
+    image = draw_grid(grid[0], at.cells, np.asarray(numbers["exact"]), **style)
+    grid[0].set_title("exact V")
+    for axis, (name, values) in zip(grid[1:], numbers["fitted"].items()):
         draw_grid(axis, at.cells, values, **style)
         axis.set_title(f"{name}, {options.shown} episodes")
-    figure.colorbar(image, ax=axes[:5], shrink=0.6, label="expected discounted outcome")
-    curve = axes[5]
+    figure.colorbar(image, ax=grid, shrink=0.6, label="expected discounted outcome")
     for i, (name, table) in enumerate(numbers["errors"].items()):
         line = "o-" if "Monte" in name else "s--"
         draw_band(curve, table, line, label=name, color=PALETTE[i])

@@ -27,7 +27,7 @@ import purejaxpg as pg
 from experiments.common.command_line import read_options, run_program
 from experiments.common.results import read_json, write_json
 from experiments.common.runs import seed_keys
-from experiments.common.study import new_folder, panels, stored_options, write
+from experiments.common.study import described, new_folder, panels, stored_options, write
 from purejaxpg.functional.policy_losses import surrogate_policy_loss
 from purejaxpg.reporting.plotting import PALETTE
 from purejaxpg.reporting.statistics import bootstrap_interval, iqm, mean, replace_diverged
@@ -35,6 +35,10 @@ from purejaxpg.reporting.statistics import bootstrap_interval, iqm, mean, replac
 SIZES = {"num_envs": 8, "num_steps": 256}
 STEPS_PER_UPDATE = SIZES["num_envs"] * SIZES["num_steps"]
 EPOCHS, MINIBATCHES = 10, 32
+ENVS = (
+    *("CartPole-v1", "Acrobot-v1", "Catch-bsuite"),
+    *("Pendulum-v1", "PointRobot-misc", "Reacher-misc"),
+)
 DISCOUNTS = {"Pendulum-v1": 0.9}
 RANDOM = "before training"
 FORMS: dict[str, tuple[float, ...]] = {
@@ -56,14 +60,7 @@ Returns = dict[str, dict[str, list[list[float | None]]]]
 class Options:
     output: Path = Path("results/surrogate_ablation")
     """New folder for the numbers and the picture, or that of an interrupted run to go on with."""
-    envs: tuple[str, ...] = (
-        "CartPole-v1",
-        "Acrobot-v1",
-        "Catch-bsuite",
-        "Pendulum-v1",
-        "PointRobot-misc",
-        "Reacher-misc",
-    )
+    envs: tuple[str, ...] = ENVS
     """Environments."""
     seeds: int = 10
     """Training runs of each column and environment."""
@@ -145,9 +142,7 @@ def measure(
     return [[float(x) if np.isfinite(x) else None for x in row] for row in returns]
 
 
-def builders(
-    env: pg.Env, env_params: Any, discount: float
-) -> dict[str, Callable[[jax.Array], pg.Algorithm]]:
+def builders(env: pg.Env, env_params: Any, discount: float) -> dict[str, Callable[..., Any]]:
     """Form -> what makes an algorithm of one of its coefficients."""
     networks = env, pg.policy_network(env.action_space(env_params)), pg.value_network()
     common: dict[str, Any] = {**SIZES, "discount": discount}
@@ -200,12 +195,8 @@ def summary(scores: np.ndarray) -> dict[str, Any]:
 def findings(scores: dict[str, np.ndarray]) -> list[str]:
     lines = []
     for name, x in sorted(scores.items(), key=lambda item: -item[1].mean()):
-        low, high = bootstrap_interval(mean, x)[1:]
-        robust = bootstrap_interval(iqm, x)
-        lines.append(
-            f"{name}: mean score {x.mean():.2f} ({low:.2f} to {high:.2f}), "
-            f"IQM {robust.estimate:.2f} ({robust.low:.2f} to {robust.high:.2f})."
-        )
+        plain, robust = (described(bootstrap_interval(f, x), 2) for f in (mean, iqm))
+        lines.append(f"{name}: mean score {plain}, IQM {robust}.")
     return lines
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 import purejaxpg as pg
 from experiments.common.runs import seed_keys
-from experiments.common.study import Study, draw_band, first_episodes, panels, run_study
+from experiments.common.study import Study, described, draw_band, first_episodes, panels, run_study
 from purejaxpg.functional import finite_mdp
 from purejaxpg.reporting.plotting import PALETTE
 from purejaxpg.reporting.statistics import bootstrap_interval, iqm
@@ -81,10 +81,7 @@ def measure_targets(options: Options) -> dict[int, dict[int, dict[str, float]]]:
     value_at = pg.tabular_value()
 
     def episodes(key, number):
-        def evenly(key, obs):
-            return jax.random.randint(key, obs.shape, 0, 4)
-
-        return first_episodes((key, key), at.env, at.env_params, evenly, (limit, number))
+        return first_episodes((key, key), at.env, at.env_params, (limit, number))
 
     def rollout(x, value):
         return x.reward, value[x.next_obs], x.terminated, x.truncated
@@ -124,8 +121,7 @@ def measure_targets(options: Options) -> dict[int, dict[int, dict[str, float]]]:
             sums = [np.float64(moments(key, value, n)) for key in keys]
             count, first, second = np.sum(sums, axis=0)
             weight = count / count.sum()
-            bias = first / np.maximum(count, 1)
-            error = second / np.maximum(count, 1)
+            bias, error = (x / np.maximum(count, 1) for x in (first, second))
             results[stage][n] = {
                 "bias_squared": float(weight @ bias**2),
                 "variance": float(weight @ (error - bias**2)),
@@ -171,10 +167,7 @@ def findings(numbers: dict[str, Any]) -> list[str]:
         spans = {n: bootstrap_interval(iqm, np.array(x)) for n, x in table.items()}
         best = max(spans, key=lambda n: float(spans[n].estimate))
         verdict = "n > 1 works better" if spans[best].low > spans[1].high else "no clear difference"
-        shown = ", ".join(
-            f"n = {n} {span.estimate:.1f} ({span.low:.1f} to {span.high:.1f})"
-            for n, span in spans.items()
-        )
+        shown = ", ".join(f"n = {n} {described(span, 1)}" for n, span in spans.items())
         lines.append(f"{env_id}: {verdict}; IQM and 95% interval: {shown}.")
     return lines
 
