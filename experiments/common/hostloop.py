@@ -98,17 +98,17 @@ def run_training(run: Run, folder: Path, restored: Restored, tracker: Tracker | 
         returns = newest["returns"][:, 0].mean(axis=-1)
         tracker.log(update * options.steps_per_update, {"eval_return": returns})
 
-    def program(length):
-        def advance(key, state):
+    def compiled(length):
+        def program(key, state):
             return train(key, run.algorithm, run.env_params, num_updates=length, state=state)
 
-        return distribute(advance, donate=(1,))
+        return distribute(program, donate=(1,))
 
     chunks = run.chunks()
     ends = np.cumsum(chunks)
     at = np.ceil(np.arange(1, options.evaluations + 1) * len(ends) / options.evaluations) - 1
     evaluate_at = set(ends[at.astype(int)].tolist())
-    programs = {length: program(length) for length in set(chunks)}
+    programs = {length: compiled(length) for length in set(chunks)}
     with _stop_on_interrupt() as stop, closing(tracker):
         if restored is None:
             state, history = distribute(run.initial_state)(keys), History({}, {})
