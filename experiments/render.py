@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -49,6 +50,13 @@ class Options:
     """Stop an episode that is longer."""
 
 
+class Episode(NamedTuple):
+    """Simulator states `[steps + 1, ...]` from the first to the last, rewards `[steps]`."""
+
+    states: PyTree
+    reward: np.ndarray
+
+
 def main(arguments: list[str]) -> int:
     return run_program(prepare, render, arguments)
 
@@ -73,17 +81,15 @@ def prepare(arguments: list[str]) -> tuple[Options, Trained]:
 
 
 def render(options: Options, trained: Trained) -> None:
-    states, reward = play(trained, options)
-    animate(trained.run, states, reward, options.output)
+    episode = play(trained, options)
+    animate(trained.run, episode, options.output)
+    reward = episode.reward
     about = f"seed {trained.seeds[0]}, {len(reward)} steps, return {reward.sum():.1f}"
     print(f"{about}: {options.output}")
 
 
-def play(trained: Trained, options: Options) -> tuple[PyTree, np.ndarray]:
-    """The first episode of a fresh environment, or its first `max_steps`.
-
-    Returns simulator states `[steps + 1, ...]` from the first to the last, and rewards `[steps]`.
-    """
+def play(trained: Trained, options: Options) -> Episode:
+    """The first episode of a fresh environment, or its first `max_steps`."""
     run = trained.run
     env, env_params = with_states(run.env), run.env_params
     state = jax.tree.map(lambda x: x[0], trained.state)
@@ -110,7 +116,7 @@ def play(trained: Trained, options: Options) -> tuple[PyTree, np.ndarray]:
         return np.concatenate([before[:length], after[length - 1 : length]])
 
     seen = jax.tree.map(states, transitions.info["before"], transitions.info["after"])
-    return seen, transitions.reward[:length]
+    return Episode(seen, transitions.reward[:length])
 
 
 def with_states(env: Env) -> Env:
@@ -124,15 +130,15 @@ def with_states(env: Env) -> Env:
     return env._replace(step=step)
 
 
-def animate(run: Run, states: PyTree, reward: np.ndarray, output: Path) -> None:
+def animate(run: Run, episode: Episode, output: Path) -> None:
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     import matplotlib
 
     matplotlib.use("Agg")
     from gymnax.visualize import Visualizer
 
-    returns = np.concatenate([[0.0], np.cumsum(reward)])
-    frames = [jax.tree.map(lambda x, i=i: x[i], states) for i in range(len(returns))]
+    returns = np.concatenate([[0.0], np.cumsum(episode.reward)])
+    frames = [jax.tree.map(lambda x, i=i: x[i], episode.states) for i in range(len(returns))]
     output.parent.mkdir(parents=True, exist_ok=True)
     visualizer = Visualizer(build_gymnax_env(run.options), run.env_params, frames, returns)
 

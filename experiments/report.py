@@ -128,9 +128,8 @@ def draw(
 
     few = f" of the best {SHOWN - 1} and the worst configuration" if len(order) > SHOWN else ""
     lines = {labels[i]: (found[i].steps, scores[i]) for i in labels}
-    figure = plotting.learning_curve(
-        lines, x_label="environment steps per seed", y_label=unit, title=env
-    )
+    words: dict[str, Any] = {"y_label": unit, "title": env}
+    figure = plotting.learning_curve(lines, x_label="environment steps per seed", **words)
     save("learning_curves", f"Evaluations during training{few}.", figure)
     ends = {labels[i]: final[i] for i in labels}
     figure = comparison_plots.performance_profiles(ends, x_label=f"threshold: {unit}", title=env)
@@ -146,7 +145,7 @@ def draw(
     diverged = [int(curve.diverged[:, -1].sum()) for curve in found]
     for name, x in numbers.items():
         joined = len(varied) == 1 or 2 * len(set(x)) <= len(x)
-        words = {"x_label": name.replace("_", " "), "y_label": unit, "title": env}
+        words["x_label"] = name.replace("_", " ")
         figure = sweep_plots.sensitivity(x, final, diverged=diverged, joined=joined, **words)
         save(f"sensitivity_{name}", f"Final return over {name}.", figure)
     axes = {name.replace("_", " "): shortened(x) for name, x in varied.items()}

@@ -103,9 +103,8 @@ def parse(arguments: list[str]) -> tuple[Run, FolderOptions]:
     options, own = command_line.parse_options(arguments, row, FolderOptions(), str(__doc__))
     package = {"tensorboard": "tensorboardX", "wandb": "wandb"}.get(own.tracker)
     if package is not None and find_spec(package) is None:
-        raise ValueError(
-            f"--tracker {own.tracker} needs an extra: pip install -e .[{own.tracker}]."
-        )
+        extra = own.tracker
+        raise ValueError(f"--tracker {extra} needs an extra: pip install -e .[{extra}].")
     if own.resume and own.overwrite:
         raise ValueError("--resume goes on with a folder and --overwrite empties it: choose one.")
     dicts = {key: getattr(options, key) or value for key, value in dicts.items()}

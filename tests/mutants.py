@@ -809,7 +809,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "diverged runs are worth the best": _programs(
         "common/scores",
-        "worst = float(returns[sound].min()) if sound.any() else 0.0",
+        "worst = float(returns[sound].min()) if sound.any() else 0.0  # nothing else: all are alike",
         "worst = float(returns[sound].max()) if sound.any() else 0.0",
         "test_sweep_program.py::test_diverged_runs_are_worth_the_worst",
     ),

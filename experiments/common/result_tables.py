@@ -177,11 +177,10 @@ def benchmark_tables(folder: Path) -> dict[str, str]:
             row += [number(1e3 * ours, 1), number(ours / ppo, 2)]
         trpo.append(row)
     measured = ("update, median ms", "times PPO's", "training, median ms", "times PPO's")
+    head = ("Fisher products of", "regression of V", *measured)
     return {
         "parts": parts_table(folder) + listed(folder, [PARTS_OF_PPO]),
-        "trpo-speed": block(
-            folder, ("Fisher products of", "regression of V", *measured), trpo, files
-        ),
+        "trpo-speed": block(folder, head, trpo, files),
         "sharded": sharded_table(folder),
     }
 

@@ -31,6 +31,5 @@ def as_worst(returns: np.ndarray, diverged: np.ndarray) -> np.ndarray:
     """Returns, and where diverged the lowest of all that are not (of all finite ones if all are)."""
     finite = np.isfinite(returns)
     sound = finite & ~diverged if (finite & ~diverged).any() else finite
-    # With nothing to compare with all are alike.
-    worst = float(returns[sound].min()) if sound.any() else 0.0
+    worst = float(returns[sound].min()) if sound.any() else 0.0  # nothing else: all are alike
     return statistics.replace_diverged(np.where(diverged, np.nan, returns), worst)

@@ -48,7 +48,7 @@ def run_study(
     return run_program(prepare, work, arguments)
 
 
-def new_folder(folder: Path) -> Path:
+def new_folder(folder: Path) -> None:
     """Make a folder that is not there yet.
 
     Raises:
@@ -57,7 +57,6 @@ def new_folder(folder: Path) -> Path:
     if folder.exists():
         raise FileExistsError(f"{folder} exists: choose another --output.")
     folder.mkdir(parents=True)
-    return folder
 
 
 def panels(number: int, *, columns: int | None = None) -> tuple[Figure, list[Axes]]:
