@@ -7,7 +7,6 @@ arXiv:2108.13264), none from fewer than three seeds, `.png` or `.pdf`. Scores ar
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,30 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from purejaxpg.reporting.plotting import (
-    check_output,
-    decorate,
-    finish,
-    interval_or_point,
-    legend_below,
-    line_style,
-    new_figure,
-    short,
-)
-from purejaxpg.reporting.statistics import (
-    MIN_SEEDS,
-    check_scores,
-    iqm,
-    mean,
-    median,
-    optimality_gap,
-    performance_profile,
-)
+from purejaxpg.reporting import plotting, statistics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Output = str | os.PathLike[str] | None
 
 
 def performance_profiles(
@@ -46,7 +25,7 @@ def performance_profiles(
     *,
     x_label: str,
     title: str | None = None,
-    path: Output = None,
+    path: plotting.Output = None,
 ) -> Figure:
     """Draw the fraction of runs that score above each threshold, with pointwise intervals.
 
@@ -69,26 +48,25 @@ def performance_profiles(
       >>> figure.axes[0].lines[0].get_ydata().tolist()  # below 100, at 100, at 200 and above
       [1.0, 0.5, 0.0, 0.0]
     """
-    check_output(path, x_label)
+    plotting.check_output(path, x_label)
     checked = _checked(scores)
     steps = np.unique(np.concatenate([runs.ravel() for runs in checked.values()]))
     margin = 0.03 * max(steps[-1] - steps[0], 1e-9)
     # It changes at scores only: at each of them, since a run is not above its own score.
     thresholds = np.concatenate([steps[:1] - margin, steps, steps[-1:] + margin])
-    figure, (axes,) = new_figure()
+    figure, (axes,) = plotting.new_figure()
+    profile = partial(statistics.performance_profile, thresholds=thresholds)
     lines = []
     for i, runs in enumerate(checked.values()):
-        interval = interval_or_point(partial(performance_profile, thresholds=thresholds), runs)
-        style = line_style(i)
+        interval = plotting.interval_or_point(profile, runs)
+        style = plotting.line_style(i)
         lines += axes.step(thresholds, interval.estimate, where="post", linewidth=1.6, **style)
-        axes.fill_between(
-            thresholds, interval.low, interval.high, step="post", color=style["color"], alpha=0.2,
-            linewidth=0,
-        )  # fmt: skip
+        band = {"color": style["color"], "alpha": 0.2, "linewidth": 0}
+        axes.fill_between(thresholds, interval.low, interval.high, step="post", **band)
     axes.set_ylim(-0.02, 1.02)
-    decorate(axes, x_label, "fraction of runs above", title)
-    legend_below(figure, lines, list(checked), _described(checked))
-    return finish(figure, path)
+    plotting.decorate(axes, x_label, "fraction of runs above", title)
+    plotting.legend_below(figure, lines, list(checked), _described(checked))
+    return plotting.finish(figure, path)
 
 
 def aggregate_bars(
@@ -97,7 +75,7 @@ def aggregate_bars(
     target: float,
     score_label: str,
     title: str | None = None,
-    path: Output = None,
+    path: plotting.Output = None,
 ) -> Figure:
     """Draw mean, median, IQM and optimality gap of every label, a panel per statistic, with intervals.
 
@@ -122,28 +100,25 @@ def aggregate_bars(
       >>> [axes.get_title() for axes in figure.axes]
       ['mean', 'IQM', 'gap to 500']
     """
-    check_output(path, score_label)
+    plotting.check_output(path, score_label)
     checked = _checked(scores)
     panels: dict[str, Any] = {
-        "mean": mean,
-        "median of tasks": median,
-        "IQM": iqm,
-        f"gap to {short(target)}": partial(optimality_gap, target=target),
+        "mean": statistics.mean,
+        "median of tasks": statistics.median,
+        "IQM": statistics.iqm,
+        f"gap to {plotting.short(target)}": partial(statistics.optimality_gap, target=target),
     }
     if all(runs.shape[1] == 1 for runs in checked.values()):
         del panels["median of tasks"]
-    figure, every = new_figure(len(panels), width=8.0, height=1.4 + 0.35 * len(checked))
+    figure, every = plotting.new_figure(len(panels), width=8.0, height=1.4 + 0.35 * len(checked))
     for axes, (name, statistic) in zip(every, panels.items()):
         for i, runs in enumerate(checked.values()):
-            interval = interval_or_point(statistic, runs)
-            axes.barh(
-                i, interval.high - interval.low, left=interval.low, height=0.6,
-                color=line_style(i)["color"], alpha=0.5,
-            )  # fmt: skip
+            interval = plotting.interval_or_point(statistic, runs)
+            length, colour = interval.high - interval.low, plotting.line_style(i)["color"]
+            axes.barh(i, length, left=interval.low, height=0.6, color=colour, alpha=0.5)
             axes.plot([interval.estimate] * 2, [i - 0.3, i + 0.3], color="black", linewidth=1.6)
-        decorate(axes, score_label, " ", None)
+        plotting.decorate(axes, score_label, "", None)
         axes.set_title(name, fontsize=11)
-        axes.set_ylabel("")
         axes.set_yticks(range(len(checked)), list(checked) if axes is every[0] else [])
         axes.set_ylim(len(checked) - 0.5, -0.5)
         axes.use_sticky_edges = False
@@ -151,18 +126,18 @@ def aggregate_bars(
     if title is not None:
         figure.suptitle(title, fontsize=12)
     figure.supxlabel(f"line: estimate; bar: interval; {_described(checked)}", fontsize=9)
-    return finish(figure, path)
+    return plotting.finish(figure, path)
 
 
 def _checked(scores: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
     if not scores:
         raise ValueError("There are no scores to draw.")
-    return {label: check_scores(x) for label, x in scores.items()}
+    return {label: statistics.check_scores(x) for label, x in scores.items()}
 
 
 def _described(scores: Mapping[str, np.ndarray]) -> str:
     numbers = {len(x) for x in scores.values()}
-    if min(numbers) < MIN_SEEDS:
-        return f"no interval from fewer than {MIN_SEEDS} seeds"
+    if min(numbers) < statistics.MIN_SEEDS:
+        return f"no interval from fewer than {statistics.MIN_SEEDS} seeds"
     seeds = " to ".join(str(n) for n in sorted({min(numbers), max(numbers)}))
     return f"{seeds} seeds, 95% stratified bootstrap"

@@ -15,13 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from purejaxpg.reporting.statistics import (
-    MIN_SEEDS,
-    Interval,
-    bootstrap_interval,
-    check_scores,
-    iqm,
-)
+from purejaxpg.reporting import statistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,8 +26,15 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 _LINE_STYLES = ("-", "--", ":", "-.")  # the next one each time the palette is used up
 _FORMATS = (".png", ".pdf")
 _LEGEND_WIDTH = 90  # characters of legend that fit on a line of the figure
+_LEGEND_STYLE = {
+    "loc": "outside lower center",
+    "frameon": False,
+    "fontsize": 9,
+    "title_fontsize": 9,
+}
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+Output = str | os.PathLike[str] | None
 
 
 def learning_curve(
@@ -42,7 +43,7 @@ def learning_curve(
     x_label: str,
     y_label: str,
     title: str | None = None,
-    path: str | os.PathLike[str] | None = None,
+    path: Output = None,
     reference: float | None = None,
     reference_label: str = "reference",
     confidence: float = 0.95,
@@ -87,13 +88,21 @@ def learning_curve(
     checked = {label: _check_curve(label, x, scores) for label, (x, scores) in curves.items()}
 
     figure, (axes,) = new_figure()
+    handles = []
     for i, (x, scores) in enumerate(checked.values()):
-        style = line_style(i)
-        if len(scores) < MIN_SEEDS:
-            _draw_seeds(axes, x, scores, style)
-        else:
-            _draw_interval(axes, x, scores, style, confidence, num_resamples, seed)
-    handles = [line for line in axes.lines if line.get_gid() == "curve"]
+        style = line_style(i) | {"marker": "o" if len(x) == 1 else ""}
+        if len(scores) < statistics.MIN_SEEDS:
+            first, *_ = axes.plot(x, scores.T, linewidth=1.0, **style)
+            handles.append(first)  # it stands for all seeds in the legend
+            continue
+        one_task = scores[:, None, :]
+        interval = statistics.bootstrap_interval(
+            statistics.iqm, one_task, confidence=confidence, num_resamples=num_resamples, seed=seed
+        )
+        handles += axes.plot(x, interval.estimate, linewidth=1.6, **style)
+        edge = 1.0 if len(x) == 1 else 0.0  # the band of a single point is an upright line
+        band = {"color": style["color"], "alpha": 0.2, "linewidth": edge}
+        axes.fill_between(x, interval.low, interval.high, **band)
     labels, legend_title = _legend_text(checked, confidence)
     if reference is not None:
         handles.append(axes.axhline(reference, color="0.35", linestyle=(0, (5, 3)), linewidth=1.0))
@@ -165,16 +174,7 @@ def legend_below(figure: Figure, handles: Any, labels: list[str], title: str | N
       ['PPO']
     """
     columns = max(1, min(len(labels), _LEGEND_WIDTH // (max(map(len, labels)) + 8)))
-    figure.legend(
-        handles,
-        labels,
-        title=title,
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        fontsize=9,
-        title_fontsize=9,
-    )
+    figure.legend(handles, labels, title=title, ncols=columns, **_LEGEND_STYLE)
 
 
 def _check_curve(label: str, x: ArrayLike, scores: ArrayLike) -> Curve:
@@ -188,45 +188,10 @@ def _check_curve(label: str, x: ArrayLike, scores: ArrayLike) -> Curve:
     if not (np.isfinite(steps).all() and (np.diff(steps) > 0).all()):
         raise ValueError(f"The x of curve {label!r} must be finite and increase.")
     try:
-        check_scores(runs)
+        statistics.check_scores(runs)
     except ValueError as error:
         raise ValueError(f"Curve {label!r}: {error}") from error
     return steps, runs
-
-
-def _draw_seeds(axes: Axes, x: np.ndarray, scores: np.ndarray, style: dict[str, Any]) -> None:
-    """One line per seed; the first stands for all of them in the legend."""
-    for i, run in enumerate(scores):
-        gid = "curve" if i == 0 else "seed"
-        axes.plot(x, run, linewidth=1.0, marker=_marker(x), gid=gid, **style)
-
-
-def _draw_interval(
-    axes: Axes,
-    x: np.ndarray,
-    scores: np.ndarray,
-    style: dict[str, Any],
-    confidence: float,
-    num_resamples: int,
-    seed: int,
-) -> None:
-    """The IQM over seeds and its band. A curve of one task is `[num_seeds, 1, T]`."""
-    interval = bootstrap_interval(
-        iqm,
-        scores[:, None, :],
-        confidence=confidence,
-        num_resamples=num_resamples,
-        seed=seed,
-    )
-    axes.plot(x, interval.estimate, linewidth=1.6, marker=_marker(x), gid="curve", **style)
-    edge = 1.0 if len(x) == 1 else 0.0  # the band of a single point is an upright line
-    axes.fill_between(
-        x, interval.low, interval.high, color=style["color"], alpha=0.2, linewidth=edge
-    )
-
-
-def _marker(x: np.ndarray) -> str:
-    return "o" if len(x) == 1 else ""
 
 
 def _legend_text(curves: Mapping[str, Curve], confidence: float) -> tuple[list[str], str | None]:
@@ -237,7 +202,9 @@ def _legend_text(curves: Mapping[str, Curve], confidence: float) -> tuple[list[s
     return [f"{label} ({what})" for label, what in zip(curves, drawn, strict=True)], None
 
 
-def interval_or_point(statistic: Callable[..., Any], scores: ArrayLike, **options: Any) -> Interval:
+def interval_or_point(
+    statistic: Callable[..., Any], scores: ArrayLike, **options: Any
+) -> statistics.Interval:
     """The bootstrap interval of a statistic, of width 0 where there are too few seeds for one.
 
     Args:
@@ -257,11 +224,11 @@ def interval_or_point(statistic: Callable[..., Any], scores: ArrayLike, **option
       >>> [float(x) for x in interval_or_point(mean, [1.0, 3.0])]
       [2.0, 2.0, 2.0]
     """
-    array = check_scores(scores)
-    if len(array) >= MIN_SEEDS:
-        return bootstrap_interval(statistic, array, **options)
+    array = statistics.check_scores(scores)
+    if len(array) >= statistics.MIN_SEEDS:
+        return statistics.bootstrap_interval(statistic, array, **options)
     estimate = np.asarray(statistic(array))
-    return Interval(estimate, estimate, estimate)
+    return statistics.Interval(estimate, estimate, estimate)
 
 
 def short(value: Any) -> str:
@@ -296,10 +263,10 @@ def describe_interval(num_seeds: int, confidence: float) -> str:
       >>> describe_interval(10, 0.95)
       'IQM of 10 seeds, 95% stratified bootstrap'
     """
-    if num_seeds >= MIN_SEEDS:
+    if num_seeds >= statistics.MIN_SEEDS:
         return f"IQM of {num_seeds} seeds, {100 * confidence:g}% stratified bootstrap"
     each = "1 seed" if num_seeds == 1 else f"each of {num_seeds} seeds"
-    return f"{each}, no interval from fewer than {MIN_SEEDS}"
+    return f"{each}, no interval from fewer than {statistics.MIN_SEEDS}"
 
 
 def decorate(axes: Axes, x_label: str, y_label: str, title: str | None) -> None:
@@ -333,7 +300,7 @@ def decorate(axes: Axes, x_label: str, y_label: str, title: str | None) -> None:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def check_output(path: str | os.PathLike[str] | None, *labels: str) -> None:
+def check_output(path: Output, *labels: str) -> None:
     """Check the labels and the path of a figure before it is drawn.
 
     Args:
@@ -353,7 +320,7 @@ def check_output(path: str | os.PathLike[str] | None, *labels: str) -> None:
         raise ValueError(f"A figure is saved as {' or '.join(_FORMATS)}, got {str(path)!r}.")
 
 
-def finish(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
+def finish(figure: Figure, path: Output) -> Figure:
     """Save a figure, as a whole (by a rename) or not at all.
 
     Args:

@@ -61,8 +61,7 @@ def check_scores(scores: ArrayLike) -> Array:
         raise ValueError(
             f"Scores must be a non-empty [num_seeds, num_tasks, ...], got shape {np.shape(scores)}."
         )
-    if not np.isfinite(array).all():
-        count = np.count_nonzero(~np.isfinite(array))
+    if count := np.count_nonzero(~np.isfinite(array)):
         raise ValueError(
             f"{count} of {array.size} scores are NaN or infinite: a diverged run must count as a "
             "bad one and not be dropped, so state what it is worth with replace_diverged."
@@ -297,20 +296,6 @@ def bootstrap_interval(
             "runs says nothing about how far other runs would spread."
         )
     estimate = np.asarray(statistic(*arrays))
-    samples = _resampled_statistics(statistic, arrays, estimate.shape, num_resamples, seed)
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(samples, (tail, 1.0 - tail), axis=-1)
-    return Interval(estimate[()], low, high)
-
-
-def _resampled_statistics(
-    statistic: Callable[..., Array],
-    arrays: list[Array],
-    shape: tuple[int, ...],
-    num_resamples: int,
-    seed: int,
-) -> Array:
-    """The statistic of each resample, `[*shape, num_resamples]`, computed chunk by chunk."""
     generators = [np.random.default_rng((seed, i)) for i in range(len(arrays))]
     chunk = max(1, _CHUNK_FLOATS // sum(array.size for array in arrays))
     samples = []
@@ -318,14 +303,16 @@ def _resampled_statistics(
         size = min(chunk, num_resamples - start)
         draws = (_resample(a, g, size) for a, g in zip(arrays, generators, strict=True))
         values = np.asarray(statistic(*draws))
-        if values.shape != (*shape, size):
+        if values.shape != (*estimate.shape, size):
             raise ValueError(
-                f"The statistic gave shape {shape} for the scores and {values.shape} for {size} "
-                "resamples of them along a new last axis: it must reduce the first two axes, "
+                f"The statistic gave shape {estimate.shape} for the scores and {values.shape} for "
+                f"{size} resamples of them along a new last axis: it must reduce the first two axes, "
                 "counted from the front, and keep the others."
             )
         samples.append(values)
-    return np.concatenate(samples, axis=-1)
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(np.concatenate(samples, axis=-1), (tail, 1.0 - tail), axis=-1)
+    return Interval(estimate[()], low, high)
 
 
 def _resample(array: Array, generator: np.random.Generator, size: int) -> Array:

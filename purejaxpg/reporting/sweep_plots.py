@@ -7,30 +7,17 @@ better: what a diverged run is worth is for the caller to say (`statistics.repla
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from purejaxpg.reporting.plotting import (
-    PALETTE,
-    check_output,
-    decorate,
-    describe_interval,
-    finish,
-    interval_or_point,
-    legend_below,
-    new_figure,
-    short,
-)
-from purejaxpg.reporting.statistics import check_scores, iqm
+from purejaxpg.reporting import plotting, statistics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Output = str | os.PathLike[str] | None
 COLOUR_MAP = "cividis"
 """Rises in lightness and looks the same with any colour vision."""
 _LOG_RANGE = 20.0  # positive values that differ by more than this factor get a logarithmic axis
@@ -45,7 +32,7 @@ def sensitivity(
     diverged: ArrayLike | None = None,
     joined: bool = True,
     title: str | None = None,
-    path: Output = None,
+    path: plotting.Output = None,
 ) -> Figure:
     """Draw the IQM of each configuration with its interval over the value of one hyperparameter.
 
@@ -84,46 +71,36 @@ def sensitivity(
         raise ValueError(
             f"Values {x.shape} and scores {y.shape} must be of one configuration each."
         )
-    check_output(path, x_label, y_label)
+    plotting.check_output(path, x_label, y_label)
     bad = np.zeros(len(x), bool) if diverged is None else np.asarray(diverged) > 0
-    figure, (axes,) = new_figure()
-    intervals = [interval_or_point(iqm, row) for row in y]
-    centre = np.array([float(interval.estimate) for interval in intervals])
-    ends = np.array([[i.estimate - i.low, i.high - i.estimate] for i in intervals]).T
-    repeated = len(np.unique(x)) < len(x)
-    handles: list[Any] = []
-    labels: list[str] = []
+    figure, (axes,) = plotting.new_figure()
+    intervals = (plotting.interval_or_point(statistics.iqm, row) for row in y)
+    centre, low, high = map(np.array, zip(*intervals))
+    ends = np.clip([centre - low, high - centre], 0.0, None)
+    at = np.unique(x)
+    repeated = len(at) < len(x)
+    alpha = 0.6 if repeated else 1.0
+    style: dict[str, Any] = {"markersize": 6, "capsize": 2.5, "linewidth": 1.0, "alpha": alpha}
+    drawn: dict[str, Any] = {}
     for chosen, marker, colour, what in (
-        (~bad, "o", PALETTE[0], "configuration"),
-        (bad, "X", PALETTE[1], "configuration with diverged seeds"),
+        (~bad, "o", plotting.PALETTE[0], "configuration"),
+        (bad, "X", plotting.PALETTE[1], "configuration with diverged seeds"),
     ):
         if chosen.any():
-            handles.append(
-                axes.errorbar(
-                    x[chosen],
-                    centre[chosen],
-                    np.clip(ends[:, chosen], 0.0, None),
-                    fmt=marker,
-                    color=colour,
-                    markersize=6,
-                    capsize=2.5,
-                    linewidth=1.0,
-                    alpha=0.6 if repeated else 1.0,
-                )
+            drawn[what] = axes.errorbar(
+                x[chosen], centre[chosen], ends[:, chosen], fmt=marker, color=colour, **style
             )
-            labels.append(what)
-    at = np.unique(x)
-    pooled = [float(iqm(y[x == value].ravel())) for value in at]
+    pooled = [float(statistics.iqm(y[x == value].ravel())) for value in at]
     if joined:
-        line = axes.plot(at, pooled, color=PALETTE[0], linewidth=1.6, zorder=1)
-    if joined and repeated:
-        handles += line
-        labels.append("IQM of all runs with the value")
+        (line,) = axes.plot(at, pooled, color=plotting.PALETTE[0], linewidth=1.6, zorder=1)
+        if repeated:
+            drawn["IQM of all runs with the value"] = line
     if _is_wide(x):
         axes.set_xscale("log")
-    decorate(axes, x_label, y_label, title)
-    legend_below(figure, handles, labels, describe_interval(y.shape[1], 0.95))
-    return finish(figure, path)
+    plotting.decorate(axes, x_label, y_label, title)
+    of_seeds = plotting.describe_interval(y.shape[1], 0.95)
+    plotting.legend_below(figure, list(drawn.values()), list(drawn), of_seeds)
+    return plotting.finish(figure, path)
 
 
 def heat_map(
@@ -135,7 +112,7 @@ def heat_map(
     y_label: str,
     score_label: str,
     title: str | None = None,
-    path: Output = None,
+    path: plotting.Output = None,
 ) -> Figure:
     """Draw the IQM over seeds for every pair of values of two hyperparameters.
 
@@ -169,25 +146,25 @@ def heat_map(
     row, column, y = np.asarray(rows), np.asarray(columns), _two_axes(scores)
     if not row.shape == column.shape == y.shape[:1]:
         raise ValueError(f"{row.shape}, {column.shape} and {y.shape} differ in configurations.")
-    check_output(path, x_label, y_label, score_label)
+    plotting.check_output(path, x_label, y_label, score_label)
     at_row, at_column = np.unique(row), np.unique(column)
     table = np.full((len(at_row), len(at_column)), np.nan)
     for i, j in np.ndindex(table.shape):
         chosen = (row == at_row[i]) & (column == at_column[j])
         if chosen.any():
-            table[i, j] = iqm(y[chosen].ravel())
-    figure, (axes,) = new_figure()
+            table[i, j] = statistics.iqm(y[chosen].ravel())
+    figure, (axes,) = plotting.new_figure()
     image = axes.imshow(table, cmap=COLOUR_MAP, origin="lower", aspect="auto")
     middle = (np.nanmin(table) + np.nanmax(table)) / 2
     for i, j in np.argwhere(np.isfinite(table)):
         colour = "white" if table[i, j] < middle or len(np.unique(table)) == 1 else "black"
         axes.text(j, i, f"{table[i, j]:.3g}", ha="center", va="center", color=colour, fontsize=9)
-    decorate(axes, x_label, y_label, title)
+    plotting.decorate(axes, x_label, y_label, title)
     axes.grid(False)
-    axes.set_xticks(range(len(at_column)), [short(value) for value in at_column])
-    axes.set_yticks(range(len(at_row)), [short(value) for value in at_row])
+    axes.set_xticks(range(len(at_column)), [plotting.short(value) for value in at_column])
+    axes.set_yticks(range(len(at_row)), [plotting.short(value) for value in at_row])
     figure.colorbar(image, label=f"{score_label}, IQM of {y.shape[1]} seeds")
-    return finish(figure, path)
+    return plotting.finish(figure, path)
 
 
 def parallel_axes(
@@ -196,7 +173,7 @@ def parallel_axes(
     *,
     score_label: str,
     title: str | None = None,
-    path: Output = None,
+    path: plotting.Output = None,
 ) -> Figure:
     """Draw a line per configuration through its values, coloured by the IQM over its seeds.
 
@@ -228,24 +205,21 @@ def parallel_axes(
     y = _two_axes(scores)
     if not hyperparameters or any(np.shape(x) != y.shape[:1] for x in hyperparameters.values()):
         raise ValueError("Every hyperparameter needs a value of each configuration.")
-    check_output(path, score_label, *hyperparameters)
-    worth = np.asarray(iqm(y.T[:, None, :]))
+    plotting.check_output(path, score_label, *hyperparameters)
+    worth = np.asarray(statistics.iqm(y.T[:, None, :]))
     heights, ticks = zip(*(_heights(np.asarray(x)) for x in hyperparameters.values()))
     low, high = worth.min(), worth.max()
     final = (worth - low) / (high - low if high > low else 1.0)
     points = np.stack([*heights, final])  # [axes, configurations]
     colours = ScalarMappable(Normalize(low, high if high > low else low + 1), COLOUR_MAP)
-    width = max(6.0, 1.6 * len(points))
-    figure, (axes,) = new_figure(width=width)
+    figure, (axes,) = plotting.new_figure(width=max(6.0, 1.6 * len(points)))
     for i in np.argsort(worth, kind="stable"):
         axes.plot(points[:, i], color=colours.to_rgba(worth[i]), linewidth=1.2, alpha=0.85)
+    box = {"color": "white", "alpha": 0.7, "pad": 0.5}
     for position, labels in enumerate(ticks):
         axes.axvline(position, color="0.3", linewidth=0.8)
         for height, text in labels:
-            axes.text(
-                position - 0.03, height, text, fontsize=9, ha="right", va="center",
-                bbox={"color": "white", "alpha": 0.7, "pad": 0.5},
-            )  # fmt: skip
+            axes.text(position - 0.03, height, text, fontsize=9, ha="right", va="center", bbox=box)
     axes.set_xticks(range(len(points)), [*hyperparameters, "result"], fontsize=10)
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
@@ -253,14 +227,14 @@ def parallel_axes(
     if title is not None:
         axes.set_title(title, fontsize=12)
     figure.colorbar(colours, ax=axes, label=f"{score_label}, IQM of {y.shape[1]} seeds")
-    return finish(figure, path)
+    return plotting.finish(figure, path)
 
 
 def _two_axes(scores: ArrayLike) -> np.ndarray:
     array = np.asarray(scores, np.float64)
     if array.ndim != 2:
         raise ValueError(f"Scores must be [configurations, seeds], got shape {array.shape}.")
-    return check_scores(array)
+    return statistics.check_scores(array)
 
 
 def _is_wide(x: np.ndarray) -> bool:
@@ -272,12 +246,9 @@ def _heights(values: np.ndarray) -> tuple[np.ndarray, list[tuple[float, str]]]:
     distinct = np.unique(values)
     if values.dtype.kind not in "fiu" or len(distinct) == 1:
         at = np.linspace(0, 1, len(distinct)) if len(distinct) > 1 else np.array([0.5])
-        return at[np.searchsorted(distinct, values)], [*zip(at, map(short, distinct))]
-    scale = np.log if _is_wide(values) else lambda x: x
+        return at[np.searchsorted(distinct, values)], [*zip(at, map(plotting.short, distinct))]
+    scale, unscale = (np.log, np.exp) if _is_wide(values) else (np.asarray, np.asarray)
     low, high = scale(distinct[0]), scale(distinct[-1])
-    shown = distinct
-    if len(distinct) > 8:
-        shown = np.linspace(low, high, 5)
-        shown = np.exp(shown) if _is_wide(values) else shown
+    shown = unscale(np.linspace(low, high, 5)) if len(distinct) > 8 else distinct
     place = lambda x: (scale(x) - low) / (high - low)  # noqa: E731
     return place(values), [(place(x), f"{x:.3g}") for x in shown]
