@@ -115,20 +115,19 @@ def from_gymnax(gymnax_env: Any) -> Env:
             "put the dynamics into step_env and time limits into is_truncated."
         )
 
-    def convert(space: Any, role: str, shape: tuple[int, ...]) -> Space:
+    def convert(space: Any, role: str) -> Space:
         if isinstance(space, spaces.Discrete):
             return Discrete(int(space.n))
         if isinstance(space, spaces.Box):
-            return Box(space.low, space.high, shape)
+            return Box(space.low, space.high, space.shape)
         raise TypeError(
             f"{name} has a {type(space).__name__} {role} space; supported are Discrete and Box."
         )
 
     default = gymnax_env.default_params
-    action_space = gymnax_env.action_space(default)
-    # Refuse unsupported spaces now, and take the shape of observations from the observations: spaces lie.
-    convert(action_space, "action", action_space.shape if hasattr(action_space, "shape") else ())
-    convert(gymnax_env.observation_space(default), "observation", ())
+    # Unsupported spaces are refused at once, not when they are first asked for.
+    default_action_space = convert(gymnax_env.action_space(default), "action")
+    default_space = convert(gymnax_env.observation_space(default), "observation")
     reset_obs = jax.eval_shape(gymnax_env.reset_env, jax.random.key(0), default)[0]
     if not hasattr(reset_obs, "shape"):
         raise TypeError(
@@ -143,30 +142,24 @@ def from_gymnax(gymnax_env: Any) -> Env:
         obs, new_state, reward, terminated, info = gymnax_env.step_env(key, state, action, params)
         truncated = gymnax_env.is_truncated(new_state, params)
         new_state = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), new_state, state)
+        obs, reward = jnp.asarray(obs, reset_obs.dtype), jnp.asarray(reward, jnp.float32)
+        terminated, truncated = jnp.asarray(terminated, bool), jnp.asarray(truncated, bool)
         info = {name: value for name, value in info.items() if name != "discount"}
-        return (
-            jnp.asarray(obs, reset_obs.dtype),
-            new_state,
-            jnp.asarray(reward, jnp.float32),
-            jnp.asarray(terminated, bool),
-            jnp.asarray(truncated, bool),
-            info,
-        )
+        return obs, new_state, reward, terminated, truncated, info
 
     def observation_space(params):
         space = gymnax_env.observation_space(default if params is None else params)
-        return convert(space, "observation", reset_obs.shape)
+        space = convert(space, "observation")
+        # The shape is that of the observations: spaces lie.
+        return space._replace(shape=reset_obs.shape) if isinstance(space, Box) else space
 
-    def convert_action_space(params):
-        space = gymnax_env.action_space(default if params is None else params)
-        return convert(space, "action", space.shape)
-
-    default_space = observation_space(default)
+    def action_space(params):
+        return convert(gymnax_env.action_space(default if params is None else params), "action")
 
     def observe(obs, params):
         if isinstance(default_space, Discrete):
             return jax.nn.one_hot(obs, default_space.n, dtype=jnp.float32)
         return obs.astype(jnp.float32)
 
-    env = episode_statistics(Env(reset, step, observation_space, convert_action_space, observe))
-    return clip_actions(env) if isinstance(convert_action_space(default), Box) else env
+    env = episode_statistics(Env(reset, step, observation_space, action_space, observe))
+    return clip_actions(env) if isinstance(default_action_space, Box) else env

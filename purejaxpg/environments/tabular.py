@@ -1,5 +1,6 @@
 """Small environments beside their exact arrays, and tables as networks."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purejaxpg.environments.gymnax import make
-from purejaxpg.environments.wrappers import episode_statistics
+from purejaxpg.environments.wrappers import episode_statistics, map_observations
 from purejaxpg.functional.distributions import categorical
 from purejaxpg.functional.finite_mdp import FiniteMDP, check, with_action_noise
 from purejaxpg.types import Discrete, Env, Network, PyTree, Space
@@ -52,9 +53,8 @@ def frozen_lake(*, success_rate: float = 1 / 3, **env_kwargs: Any) -> Tabular:
       >>> lake.mdp.reward.tolist()  # doctest: +SKIP
       [[0.0, 0.25, 0.5, 0.25]]
     """
-    env, env_params = make(
-        "FrozenLake-misc", env_kwargs={**env_kwargs, "success_rate": success_rate}
-    )
+    options = {**env_kwargs, "success_rate": success_rate}
+    env, env_params = make("FrozenLake-misc", env_kwargs=options)
     sure, _ = make("FrozenLake-misc", env_kwargs={**env_kwargs, "is_slippery": False})
     desc = env_kwargs.get("desc")
     columns = len(desc[0]) if desc else round(_number(env.observation_space(env_params)) ** 0.5)
@@ -186,17 +186,7 @@ def indexed(env: Env, observations: np.ndarray) -> Env:
         equal = (table == obs).reshape(len(table), -1).all(axis=1)
         return jnp.argmax(equal).astype(jnp.int32)
 
-    def reset(key, params):
-        obs, state = env.reset(key, params)
-        return number(obs), state
-
-    def step(key, state, action, params):
-        obs, *rest = env.step(key, state, action, params)
-        return number(obs), *rest
-
-    return env._replace(
-        reset=reset,
-        step=step,
+    return map_observations(env, number)._replace(
         observation_space=lambda params: Discrete(len(table)),
         observe=lambda obs, params: jax.nn.one_hot(obs, len(table), dtype=jnp.float32),
     )
@@ -249,8 +239,7 @@ def from_mdp(mdp: FiniteMDP, *, limit: int) -> Env:
         return index, FromMDPState(index, jnp.zeros((), jnp.int32))
 
     def step(key, state, action, params):
-        row = params.transition[state.position, action]
-        chances = chances_of(row)
+        chances = chances_of(params.transition[state.position, action])
         index = jax.random.choice(key, states + 1, p=chances).astype(jnp.int32)
         terminated = index == states
         time = state.time + 1
@@ -258,15 +247,11 @@ def from_mdp(mdp: FiniteMDP, *, limit: int) -> Env:
         reward = params.reward[state.position, action].astype(jnp.float32)
         return index, FromMDPState(index, time), reward, terminated, time >= limit, {}
 
-    return episode_statistics(
-        Env(
-            reset,
-            step,
-            lambda params: Discrete(states),
-            lambda params: Discrete(actions),
-            lambda obs, params: jax.nn.one_hot(obs, states, dtype=jnp.float32),
-        )
-    )
+    def observe(obs, params):
+        return jax.nn.one_hot(obs, states, dtype=jnp.float32)
+
+    env = Env(reset, step, lambda params: Discrete(states), lambda params: Discrete(actions))
+    return episode_statistics(env._replace(observe=observe))
 
 
 def chances_of(row: jax.Array) -> jax.Array:
@@ -306,11 +291,7 @@ def tabular_policy(num_actions: int) -> Network:
       >>> params.shape, distribution.probs[0, 0].tolist()
       ((3, 4), [0.25, 0.25, 0.25, 0.25])
     """
-    return Network(
-        lambda key, obs: jnp.zeros((obs.shape[-1], num_actions)),
-        lambda batch: (),
-        lambda params, memory, obs, start: (categorical(obs @ params), memory),
-    )
+    return _table((num_actions,), categorical)
 
 
 def tabular_value() -> Network:
@@ -326,8 +307,13 @@ def tabular_value() -> Network:
       >>> value.init(None, states).shape, value.apply(jnp.array([3.0, 5.0]), (), states, None)[0].tolist()
       ((2,), [[3.0], [5.0]])
     """
+    return _table((), lambda values: values)
+
+
+def _table(shape: tuple[int, ...], output_fn: Callable) -> Network:
+    """A network that is linear in one-hot states: parameters of a shape for each state."""
     return Network(
-        lambda key, obs: jnp.zeros(obs.shape[-1]),
+        lambda key, obs: jnp.zeros((obs.shape[-1], *shape)),
         lambda batch: (),
-        lambda params, memory, obs, start: (obs @ params, memory),
+        lambda params, memory, obs, start: (output_fn(obs @ params), memory),
     )

@@ -61,18 +61,45 @@ def episode_statistics(env: Env) -> Env:
         return obs, EpisodeStatistics(state, jnp.zeros(()), jnp.zeros((), jnp.int32))
 
     def step(key, state, action, params):
-        obs, env_state, reward, terminated, truncated, info = env.step(
-            key, state.env_state, action, params
-        )
-        state = EpisodeStatistics(
-            env_state, state.episode_return + reward, state.episode_length + 1
-        )
-        info = {
-            **info,
-            "episode_return": state.episode_return,
-            "episode_length": state.episode_length,
-        }
-        return obs, state, reward, terminated, truncated, info
+        obs, env_state, reward, *ends, info = env.step(key, state.env_state, action, params)
+        new = EpisodeStatistics(env_state, state.episode_return + reward, state.episode_length + 1)
+        counts = {"episode_return": new.episode_return, "episode_length": new.episode_length}
+        return obs, new, reward, *ends, {**info, **counts}
+
+    return env._replace(reset=reset, step=step)
+
+
+def map_observations(env: Env, function: Callable[[jax.Array], jax.Array]) -> Env:
+    """Store other observations: a function of the raw ones.
+
+    Args:
+      env: the environment, whose `observe` and spaces stay as they are.
+      function: `observation -> observation` of one environment.
+
+    Returns:
+      The environment, which gives `function` of its observations.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> from purejaxpg.environments.wrappers import map_observations
+      >>> env = pg.Env(
+      ...     reset=lambda key, params: (jnp.array([3.0, 4.0]), ()),
+      ...     step=lambda key, state, action, params: (jnp.zeros(2), (), action, False, False, {}),
+      ...     observation_space=lambda params: pg.Box(0.0, 10.0, (2,)),
+      ...     action_space=lambda params: pg.Box(0.0, 10.0, ()),
+      ... )
+      >>> map_observations(env, lambda obs: obs / 2).reset(None, None)[0].tolist()
+      [1.5, 2.0]
+    """
+
+    def reset(key, params):
+        obs, state = env.reset(key, params)
+        return function(obs), state
+
+    def step(key, state, action, params):
+        obs, *rest = env.step(key, state, action, params)
+        return function(obs), *rest
 
     return env._replace(reset=reset, step=step)
 
@@ -102,18 +129,8 @@ def boolean_observations(env: Env) -> Env:
       ([False, True], [0.0, 1.0])
     """
 
-    def reset(key, params):
-        obs, state = env.reset(key, params)
-        return obs.astype(bool), state
-
-    def step(key, state, action, params):
-        obs, *rest = env.step(key, state, action, params)
-        return obs.astype(bool), *rest
-
-    return env._replace(
-        reset=reset,
-        step=step,
-        observe=lambda obs, params: env.observe(obs.astype(jnp.float32), params),
+    return map_observations(env, lambda obs: obs.astype(bool))._replace(
+        observe=lambda obs, params: env.observe(obs.astype(jnp.float32), params)
     )
 
 
@@ -140,17 +157,6 @@ def flatten_observations(env: Env) -> Env:
       ((6,), (6,))
     """
 
-    def raw_shape(params):
-        return env.observation_space(params).shape
-
-    def reset(key, params):
-        obs, state = env.reset(key, params)
-        return obs.reshape(-1), state
-
-    def step(key, state, action, params):
-        obs, *rest = env.step(key, state, action, params)
-        return obs.reshape(-1), *rest
-
     def observation_space(params):
         space = env.observation_space(params)
         if isinstance(space, Discrete):
@@ -158,13 +164,12 @@ def flatten_observations(env: Env) -> Env:
         return Box(-np.inf, np.inf, (int(np.prod(space.shape)),))
 
     def observe(obs, params):
-        leading = obs.shape[:-1]
-        observed = env.observe(obs.reshape(leading + raw_shape(params)), params)
+        leading, shape = obs.shape[:-1], env.observation_space(params).shape
+        observed = env.observe(obs.reshape(leading + shape), params)
         return on_obs(lambda x: x.reshape((*leading, -1)), observed)
 
-    return env._replace(
-        reset=reset, step=step, observation_space=observation_space, observe=observe
-    )
+    flat = map_observations(env, lambda obs: obs.reshape(-1))
+    return flat._replace(observation_space=observation_space, observe=observe)
 
 
 def mask_actions(env: Env, mask_fn: Callable[[jax.Array, PyTree], jax.Array]) -> Env:

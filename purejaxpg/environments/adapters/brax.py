@@ -47,21 +47,16 @@ def make_brax(
         raise TypeError(f"{env_id} has observations that are not one array; Env needs one.")
 
     def reset(key, params):
-        state = brax_env.reset(jax.random.key_data(key))
-        state = jax.tree.map(strong, state)
+        state = jax.tree.map(strong, brax_env.reset(jax.random.key_data(key)))
         return state.obs, state
 
     def step(key, state, action, params):
         # A copy: Brax changes the dicts inside of a state in place.
-        new = brax_env.step(jax.tree.map(lambda x: x, state), action)
-        new = typed_like(new, state)
+        new = typed_like(brax_env.step(jax.tree.map(lambda x: x, state), action), state)
         reward = new.reward.astype(jnp.float32)
         return new.obs, new, reward, new.done.astype(bool), jnp.array(False), dict(new.metrics)
 
-    env = Env(
-        reset,
-        step,
-        lambda params: Box(-np.inf, np.inf, start.obs.shape),
-        lambda params: Box(-1.0, 1.0, (brax_env.action_size,)),
-    )
+    observations = Box(-np.inf, np.inf, start.obs.shape)
+    actions = Box(-1.0, 1.0, (brax_env.action_size,))
+    env = Env(reset, step, lambda params: observations, lambda params: actions)
     return clip_actions(episode_statistics(time_limit(env))), TimeLimit(max_steps_in_episode)

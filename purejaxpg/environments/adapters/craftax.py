@@ -46,6 +46,7 @@ def make_craftax(env_id: str, **params: Any) -> tuple[Env, PyTree]:
     game = make_craftax_env_from_name(env_id, auto_reset=False)
     env_params = override(game.default_params, params, owner=env_id)
     space = game.observation_space(env_params)
+    observations = Box(space.low, space.high, space.shape)
 
     def reset(key, params):
         obs, state = game.reset_env(jax.random.key_data(key), params)
@@ -59,10 +60,5 @@ def make_craftax(env_id: str, **params: Any) -> tuple[Env, PyTree]:
         info = {name: value for name, value in info.items() if name != "discount"}
         return obs, new, jnp.asarray(reward, jnp.float32), terminated, truncated, info
 
-    env = Env(
-        reset,
-        step,
-        lambda params: Box(space.low, space.high, space.shape),
-        lambda params: Discrete(game.num_actions),
-    )
+    env = Env(reset, step, lambda params: observations, lambda params: Discrete(game.num_actions))
     return episode_statistics(env), env_params

@@ -7,14 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purejaxpg.environments.adapters.common import (
-    TimeLimit,
-    check_name,
-    join_mask,
-    split_masks,
-    time_limit,
-    typed_like,
-)
+from purejaxpg.environments.adapters import common
 from purejaxpg.environments.wrappers import episode_statistics
 from purejaxpg.types import Box, Discrete, Env, Scalar, strong
 
@@ -24,7 +17,7 @@ _NOT_SEEN = ("action_mask", "step_count")
 
 def make_jumanji(
     env_id: str, *, max_steps_in_episode: Scalar | None = None, **env_kwargs: Any
-) -> tuple[Env, TimeLimit]:
+) -> tuple[Env, common.TimeLimit]:
     """An environment of Jumanji with one agent, and its parameters.
 
     Jumanji reports a time limit as the end of the task. Here it truncates instead: the environment is built
@@ -55,7 +48,7 @@ def make_jumanji(
     import jumanji
     from jumanji import specs
 
-    check_name(env_id, jumanji.registered_environments(), "Jumanji")
+    common.check_name(env_id, jumanji.registered_environments(), "Jumanji")
     game = jumanji.make(env_id, **env_kwargs)
     spec = game.action_spec
     start = jax.eval_shape(game.reset, jax.random.PRNGKey(0))[1]
@@ -79,7 +72,9 @@ def make_jumanji(
 
     def join(observation):
         obs = jnp.concatenate([x.ravel().astype(jnp.float32) for x in arrays_of(observation)])
-        return obs.reshape(shape) if mask is None else join_mask(obs, observation.action_mask)
+        if mask is None:
+            return obs.reshape(shape)
+        return common.join_mask(obs, observation.action_mask)
 
     def reset(key, params):
         state, timestep = game.reset(jax.random.key_data(key))
@@ -89,15 +84,13 @@ def make_jumanji(
         if isinstance(spec, specs.MultiDiscreteArray):
             action = jnp.stack(jnp.unravel_index(action, tuple(counts)))
         new, timestep = game.step(state, action.astype(spec.dtype))
-        new, obs = typed_like(new, state), join(timestep.observation)
+        new, obs = common.typed_like(new, state), join(timestep.observation)
         reward, last = timestep.reward.astype(jnp.float32), timestep.last()
         cut = timestep.discount > 0
         return obs, new, reward, last & ~cut, last & cut, {}
 
-    def observation_space(params):
-        obs = jax.eval_shape(join, start.observation)
-        return Box(-np.inf, np.inf, obs.shape)
-
-    env = Env(reset, step, observation_space, lambda params: Discrete(int(np.prod(counts))))
-    env = env if mask is None else split_masks(env, shape)
-    return episode_statistics(time_limit(env)), TimeLimit(max_steps_in_episode)
+    observations = Box(-np.inf, np.inf, jax.eval_shape(join, start.observation).shape)
+    actions = Discrete(int(np.prod(counts)))
+    env = Env(reset, step, lambda params: observations, lambda params: actions)
+    env = env if mask is None else common.split_masks(env, shape)
+    return episode_statistics(common.time_limit(env)), common.TimeLimit(max_steps_in_episode)

@@ -6,13 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purejaxpg.environments.adapters.common import (
-    TimeLimit,
-    check_name,
-    join_mask,
-    split_masks,
-    time_limit,
-)
+from purejaxpg.environments.adapters import common
 from purejaxpg.environments.wrappers import episode_statistics
 from purejaxpg.types import Box, Discrete, Env, PyTree, Scalar, strong
 
@@ -59,7 +53,7 @@ def make_pgx(
     opponent: Opponent = random_opponent,
     first: bool | None = None,
     max_steps_in_episode: Scalar = 1000,
-) -> tuple[Env, TimeLimit]:
+) -> tuple[Env, common.TimeLimit]:
     """A game of Pgx for one player; the other one, if there is one, is part of the environment.
 
     A step is a move and all moves of the opponent until it is the player's turn again or the game is over; its
@@ -88,7 +82,7 @@ def make_pgx(
     """
     import pgx
 
-    check_name(env_id, pgx.available_envs(), "Pgx")
+    common.check_name(env_id, pgx.available_envs(), "Pgx")
     game = pgx.make(env_id)
     if game.num_players > 2:
         raise ValueError(f"{env_id} is for {game.num_players} players; supported are one and two.")
@@ -113,17 +107,16 @@ def make_pgx(
 
     def observation(state, player):
         # Not `state.observation`: after the last move that is what the opponent sees.
-        return join_mask(game._observe(state, player), state.legal_action_mask)
+        return common.join_mask(game._observe(state, player), state.legal_action_mask)
 
     def reset(key, params):
         init_key, player_key, key = jax.random.split(key, 3)
         state = jax.tree.map(strong, game.init(init_key))
-        if game.num_players == 1:
-            player = state.current_player
-        elif first is None:
+        player = state.current_player
+        if game.num_players == 2 and first is None:
             player = jax.random.randint(player_key, (), 0, 2)
-        else:
-            player = state.current_player if first else 1 - state.current_player
+        elif game.num_players == 2 and not first:
+            player = 1 - player
         state, _ = opponent_moves(key, state, player)
         return observation(state, player), Game(state, player)
 
@@ -136,9 +129,7 @@ def make_pgx(
         obs = observation(after, player)
         return obs, Game(after, player), reward, after.terminated, after.truncated, {}
 
-    def observation_space(params):
-        return Box(0, 1, jax.eval_shape(observation, start, start.current_player).shape)
-
-    env = Env(reset, step, observation_space, lambda params: Discrete(num_actions))
-    env = split_masks(env, shape)
-    return episode_statistics(time_limit(env)), TimeLimit(max_steps_in_episode)
+    observations = Box(0, 1, jax.eval_shape(observation, start, start.current_player).shape)
+    env = Env(reset, step, lambda params: observations, lambda params: Discrete(num_actions))
+    env = common.split_masks(env, shape)
+    return episode_statistics(common.time_limit(env)), common.TimeLimit(max_steps_in_episode)
