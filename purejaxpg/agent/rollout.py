@@ -63,13 +63,7 @@ def begin(key: jax.Array, env: Env, env_params: PyTree, memory: PyTree, *, num_e
 
 
 def unroll(
-    key: jax.Array,
-    env: Env,
-    env_params: PyTree,
-    act: Callable,
-    loop: Loop,
-    *,
-    num_steps: int,
+    key: jax.Array, env: Env, env_params: PyTree, act: Callable, loop: Loop, *, num_steps: int
 ) -> tuple[Loop, Transition]:
     """Step every environment `num_steps` times, resetting each one when its episode ends.
 

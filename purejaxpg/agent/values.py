@@ -1,14 +1,21 @@
 """Values of the states of a rollout and of their successors, and what is made of them."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from purejaxpg.agent.minibatch import sequences, shuffled_epochs
+from purejaxpg.arguments import StepsPerUpdate
 from purejaxpg.functional.losses import value_loss
 from purejaxpg.types import PyTree, Transition
+
+ValueOptimizer = Annotated[
+    optax.GradientTransformation, StepsPerUpdate(("num_value_epochs", "num_value_minibatches"))
+]
+"""Of a value function that is fitted by regression to every rollout: `fit_value`."""
 
 
 def state_values(

@@ -1,7 +1,7 @@
 """Batch actor-critic: a policy gradient with any advantage estimator, and value regression."""
 
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,8 @@ from purejaxpg.agent.experience import gather_experience
 from purejaxpg.agent.metrics import complete_metrics
 from purejaxpg.agent.minibatch import choose_sequence_length
 from purejaxpg.agent.rollout import Loop
-from purejaxpg.agent.values import fit_value
-from purejaxpg.arguments import Count, NotNegativeCoefficient, StepsPerUpdate, checked
+from purejaxpg.agent.values import ValueOptimizer, fit_value
+from purejaxpg.arguments import Count, NotNegativeCoefficient, checked
 from purejaxpg.functional.advantages import AdvantageFn, gae_advantage, normalize
 from purejaxpg.functional.diagnostics import explained_variance, gradient_norm
 from purejaxpg.functional.losses import policy_gradient_loss
@@ -43,10 +43,7 @@ def actor_critic(
     policy: Network,
     value: Network,
     optimizer: optax.GradientTransformation,
-    value_optimizer: Annotated[
-        optax.GradientTransformation,
-        StepsPerUpdate(("num_value_epochs", "num_value_minibatches")),
-    ],
+    value_optimizer: ValueOptimizer,
     *,
     num_envs: Count = 8,
     num_steps: Count = 16,
@@ -116,9 +113,8 @@ def actor_critic(
             num_steps=num_steps, reward_fn=reward_fn,
         )  # fmt: skip
         transitions, memory = old.transitions, old.memory
-        advantage, target = advantage_fn(
-            old.reward, old.value, old.next_value, transitions.terminated, transitions.truncated
-        )
+        ends = transitions.terminated, transitions.truncated
+        advantage, target = advantage_fn(old.reward, old.value, old.next_value, *ends)
         advantage = normalize(advantage) if normalize_advantages else advantage
 
         def loss_fn(params):
@@ -129,17 +125,15 @@ def actor_critic(
 
         grads, (loss, entropy) = jax.grad(loss_fn, has_aux=True)(state.params.policy)
         updates, policy_opt = optimizer.update(grads, state.opt_state.policy, state.params.policy)
+        policy_params = optax.apply_updates(state.params.policy, updates)
         value_params, value_opt, fit_loss = fit_value(
             shuffle_key, partial(network_output, agent.value), value_optimizer,
             state.params.value, state.opt_state.value, (memory.value, transitions), target,
             num_epochs=num_value_epochs, num_minibatches=num_value_minibatches, sequence_length=length,
         )  # fmt: skip
-        new_state = ActorCriticState(
-            PolicyValue(optax.apply_updates(state.params.policy, updates), value_params),
-            PolicyValue(policy_opt, value_opt),
-            loop,
-            state.update + 1,
-        )
+        params = PolicyValue(policy_params, value_params)
+        opt_state = PolicyValue(policy_opt, value_opt)
+        new_state = ActorCriticState(params, opt_state, loop, state.update + 1)
         metrics = {
             "policy_loss": loss,
             "value_loss": fit_loss,

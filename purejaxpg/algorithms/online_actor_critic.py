@@ -131,9 +131,8 @@ def online_actor_critic(
             params, opt_state, traces, loop = carry
             act = act_in_rollout(agent.policy, params.policy)
             loop, transitions = unroll(key, env, env_params, act, loop, num_steps=1)
-            reward, extras = learnt_reward(
-                reward_fn, transitions, partial(log_prob_of, params.policy, transitions), env_params
-            )
+            log_prob_fn = partial(log_prob_of, params.policy, transitions)
+            reward, extras = learnt_reward(reward_fn, transitions, log_prob_fn, env_params)
 
             def td_error(params):
                 next_value = value_of(params, transitions._replace(obs=transitions.next_obs))
@@ -141,31 +140,22 @@ def online_actor_critic(
                 return target - value_of(params, transitions)
 
             decay = discount * trace_lambda
+            trace = partial(accumulate, inputs=transitions, start=transitions.start, decay=decay)
             error = td_error(params.value)
-            value_trace = accumulate(
-                value_of, params.value, traces.value, transitions, transitions.start, decay=decay
-            )
+            value_trace = trace(value_of, params.value, traces.value)
             descent = weighted_mean(value_trace, -error)
             updates, value_opt = value_optimizer.update(descent, opt_state.value, params.value)
             value_params = optax.apply_updates(params.value, updates)
 
             advantage = td_error(value_params)
-            policy_trace = accumulate(
-                log_prob_of,
-                params.policy,
-                traces.policy,
-                transitions,
-                transitions.start,
-                decay=decay,
-            )
+            policy_trace = trace(log_prob_of, params.policy, traces.policy)
 
             def entropy_of(params):
                 return jnp.mean(distribution_of(params, transitions).entropy())
 
             entropy, entropy_grad = jax.value_and_grad(entropy_of)(params.policy)
-            descent = jax.tree.map(
-                lambda x, y: x - bonus * y, weighted_mean(policy_trace, -advantage), entropy_grad
-            )
+            descent = weighted_mean(policy_trace, -advantage)
+            descent = jax.tree.map(lambda x, y: x - bonus * y, descent, entropy_grad)
             updates, policy_opt = optimizer.update(descent, opt_state.policy, params.policy)
             policy_params = optax.apply_updates(params.policy, updates)
             metrics = {
@@ -186,9 +176,8 @@ def online_actor_critic(
         keys = jax.random.split(key, num_steps)
         carry, ((transitions, extras), metrics) = jax.lax.scan(one_transition, carry, keys)
         new_state = OnlineActorCriticState(*carry, state.update + 1)
-        metrics = complete_metrics(
-            jax.tree.map(jnp.mean, metrics), new_state.update, transitions, extras
-        )
+        means = jax.tree.map(jnp.mean, metrics)
+        metrics = complete_metrics(means, new_state.update, transitions, extras)
         return new_state, transitions, metrics
 
     return Algorithm(init, step, make_act(env, policy), policy.initial_memory)

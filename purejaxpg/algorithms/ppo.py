@@ -22,15 +22,10 @@ from purejaxpg.arguments import (
     StepsPerUpdate,
     checked,
 )
+from purejaxpg.functional import policy_losses
 from purejaxpg.functional.advantages import AdvantageFn, gae_advantage, normalize
 from purejaxpg.functional.diagnostics import explained_variance, gradient_norm
 from purejaxpg.functional.losses import clipped_value_loss, kl_k3, value_loss
-from purejaxpg.functional.policy_losses import (
-    PolicyBatch,
-    PolicyLoss,
-    clip_policy_loss,
-    kl_penalty_policy_loss,
-)
 from purejaxpg.functional.schedules import adapt_kl_coef, resolve
 from purejaxpg.types import Algorithm, Env, Network, PyTree, RewardFn
 
@@ -78,7 +73,7 @@ def ppo(
     kl_coef: NotNegative | None = None,
     adaptive_kl: Positive | None = None,
     target_kl: Positive | None = None,
-    policy_loss: PolicyLoss | None = None,
+    policy_loss: policy_losses.PolicyLoss | None = None,
     reward_fn: RewardFn | None = None,
 ) -> Algorithm:
     """Maximise L^CLIP - value_coef L^VF + entropy_coef H over shuffled minibatches of each rollout.
@@ -161,9 +156,9 @@ def ppo(
         advantage, target = advantage_fn(old.reward, old.value, old.next_value, *ends)
         weights = (clip_eps, value_coef, entropy_coef)
         clip, value_weight, entropy_weight = (resolve(x, state.update) for x in weights)
-        policy_loss_fn = policy_loss or partial(clip_policy_loss, clip_eps=clip)
+        policy_loss_fn = policy_loss or partial(policy_losses.clip_policy_loss, clip_eps=clip)
         if penalised:
-            policy_loss_fn = partial(kl_penalty_policy_loss, kl_coef=state.kl_coef)
+            policy_loss_fn = partial(policy_losses.kl_penalty_policy_loss, kl_coef=state.kl_coef)
 
         def loss_fn(params, batch):
             old, advantage, target = batch
@@ -177,7 +172,7 @@ def ppo(
                 eps = resolve(value_clip_eps, state.update)
                 value_term = clipped_value_loss(new_value, old.value, target, clip_eps=eps)
             terms = {
-                "policy_loss": policy_loss_fn(PolicyBatch(
+                "policy_loss": policy_loss_fn(policy_losses.PolicyBatch(
                     log_prob, old.log_prob, advantage, new, old.distribution, transitions, old.extras
                 )),
                 "value_loss": value_term,

@@ -1,7 +1,7 @@
 """REINFORCE (Williams 1992): the policy gradient of whole episodes."""
 
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,8 @@ from purejaxpg.agent.experience import gather_experience
 from purejaxpg.agent.metrics import complete_metrics
 from purejaxpg.agent.minibatch import choose_sequence_length
 from purejaxpg.agent.rollout import begin, first_steps
-from purejaxpg.agent.values import fit_value
-from purejaxpg.arguments import Count, Fraction, NotNegativeCoefficient, StepsPerUpdate, checked
+from purejaxpg.agent.values import ValueOptimizer, fit_value
+from purejaxpg.arguments import Count, Fraction, NotNegativeCoefficient, checked
 from purejaxpg.functional.advantages import normalize
 from purejaxpg.functional.diagnostics import explained_variance, gradient_norm
 from purejaxpg.functional.losses import policy_gradient_loss
@@ -49,10 +49,7 @@ def reinforce(
     policy: Network,
     value: Network,
     optimizer: optax.GradientTransformation,
-    value_optimizer: Annotated[
-        optax.GradientTransformation,
-        StepsPerUpdate(("num_value_epochs", "num_value_minibatches")),
-    ],
+    value_optimizer: ValueOptimizer,
     *,
     num_envs: Count = 4,
     num_steps: Count = 512,
@@ -145,10 +142,8 @@ def reinforce(
         counts = jax.lax.cumsum(done.astype(jnp.int32), reverse=True) > 0
         if first_episodes_only:
             counts &= first == 0
-        returns = discounted_returns(
-            old.reward, old.next_value, transitions.terminated, transitions.truncated,
-            discount=discount,
-        )  # fmt: skip
+        ends = transitions.terminated, transitions.truncated
+        returns = discounted_returns(old.reward, old.next_value, *ends, discount=discount)
         advantage = returns - old.value
         if not reward_to_go:
             advantage = jnp.take_along_axis(advantage, first, axis=0)
@@ -172,17 +167,16 @@ def reinforce(
 
         grads, (loss, entropy) = jax.grad(loss_fn, has_aux=True)(state.params.policy)
         updates, policy_opt = optimizer.update(grads, state.opt_state.policy, state.params.policy)
+        policy_params = optax.apply_updates(state.params.policy, updates)
         value_params, value_opt, fit_loss = fit_value(
             shuffle_key, partial(network_output, agent.value), value_optimizer,
             state.params.value, state.opt_state.value, (memory.value, transitions), returns,
             counts.astype(returns.dtype),
             num_epochs=num_value_epochs, num_minibatches=num_value_minibatches, sequence_length=length,
         )  # fmt: skip
-        new_state = ReinforceState(
-            PolicyValue(optax.apply_updates(state.params.policy, updates), value_params),
-            PolicyValue(policy_opt, value_opt),
-            state.update + 1,
-        )
+        params = PolicyValue(policy_params, value_params)
+        opt_state = PolicyValue(policy_opt, value_opt)
+        new_state = ReinforceState(params, opt_state, state.update + 1)
         metrics = {
             "policy_loss": loss,
             "value_loss": fit_loss,

@@ -1,38 +1,30 @@
 """Trust region policy optimisation (Schulman et al. 2015, arXiv:1502.05477, appendix C)."""
 
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from purejaxpg.agent.acting import PolicyValue, begin_agent, make_act, network_output, raw_networks
 from purejaxpg.agent.experience import gather_experience
 from purejaxpg.agent.metrics import complete_metrics
 from purejaxpg.agent.minibatch import choose_sequence_length
 from purejaxpg.agent.rollout import Loop
-from purejaxpg.agent.values import fit_value
+from purejaxpg.agent.values import ValueOptimizer, fit_value
 from purejaxpg.arguments import (
     Count,
     Fraction,
     NotNegative,
     NotNegativeCoefficient,
     Positive,
-    StepsPerUpdate,
     checked,
 )
-from purejaxpg.functional.advantages import normalize
+from purejaxpg.functional import trust_region
+from purejaxpg.functional.advantages import gae_advantage, normalize
 from purejaxpg.functional.diagnostics import explained_variance, gradient_norm
 from purejaxpg.functional.policy_losses import PolicyBatch, PolicyLoss, surrogate_policy_loss
-from purejaxpg.functional.returns import gae
 from purejaxpg.functional.schedules import resolve
-from purejaxpg.functional.trust_region import (
-    backtracking_line_search,
-    fisher_vector_product,
-    full_step,
-    natural_step,
-)
 from purejaxpg.types import Algorithm, Env, Network, PyTree, RewardFn
 
 
@@ -57,10 +49,7 @@ def trpo(
     env: Env,
     policy: Network,
     value: Network,
-    value_optimizer: Annotated[
-        optax.GradientTransformation,
-        StepsPerUpdate(("num_value_epochs", "num_value_minibatches")),
-    ],
+    value_optimizer: ValueOptimizer,
     *,
     num_envs: Count = 2,
     num_steps: Count = 1024,
@@ -152,10 +141,10 @@ def trpo(
             num_steps=num_steps, reward_fn=reward_fn,
         )  # fmt: skip
         transitions, memory = old.transitions, old.memory
-        advantage = gae(
-            old.reward, old.value, old.next_value, transitions.terminated, transitions.truncated,
-            discount=discount, gae_lambda=gae_lambda)  # fmt: skip
-        target = advantage + old.value
+        ends = transitions.terminated, transitions.truncated
+        advantage, target = gae_advantage(
+            old.reward, old.value, old.next_value, *ends, discount=discount, gae_lambda=gae_lambda
+        )
         advantage = normalize(advantage) if normalize_advantages else advantage
         entropy_weight = resolve(entropy_coef, state.update)
 
@@ -170,16 +159,18 @@ def trpo(
 
         gradient = jax.grad(lambda params: evaluate(params)[0])(state.params.policy)
         subsampled = jax.tree.map(lambda x: x[::fisher_subsample], (memory.policy, transitions))
-        matvec = fisher_vector_product(
+        matvec = trust_region.fisher_vector_product(
             lambda params: network_output(agent.policy, params, *subsampled),
             state.params.policy, damping=damping,
         )  # fmt: skip
-        direction = natural_step(
+        direction = trust_region.natural_step(
             matvec if natural else lambda v: v, gradient, max_kl=max_kl, num_steps=cg_steps
         )
-        search_fn = partial(backtracking_line_search, max_kl=max_kl,
-                            num_backtracks=num_backtracks, backtrack_ratio=backtrack_ratio)  # fmt: skip
-        take = search_fn if line_search else full_step
+        search_fn = partial(
+            trust_region.backtracking_line_search, max_kl=max_kl,
+            num_backtracks=num_backtracks, backtrack_ratio=backtrack_ratio,
+        )  # fmt: skip
+        take = search_fn if line_search else trust_region.full_step
         search = take(evaluate, state.params.policy, direction.step)
         value_params, opt_state, fit_loss = fit_value(
             shuffle_key, partial(network_output, agent.value), value_optimizer,
