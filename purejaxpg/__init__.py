@@ -99,16 +99,12 @@ __all__ = [
     "__version__",
     *(x for x, value in globals().items() if x[0] != "_" and not isinstance(value, _ModuleType)),
 ]
-_LAZY = {
-    "statistics": "purejaxpg.reporting.statistics",
-    "plotting": "purejaxpg.reporting.plotting",
-    "checkpoint": "purejaxpg.training.checkpoint",
-}
+_LAZY = {"statistics": "reporting", "plotting": "reporting", "checkpoint": "training"}
 
 
 def __getattr__(name: str) -> _ModuleType:
     if name in _LAZY:
-        return _import_module(_LAZY[name])
+        return _import_module(f"purejaxpg.{_LAZY[name]}.{name}")
     raise AttributeError(f"module 'purejaxpg' has no attribute {name!r}{_near(name, __all__)}")
 
 

@@ -10,22 +10,12 @@ what is traced has no value yet.
 import difflib
 import inspect
 import math
+import typing
 from collections.abc import Callable, Iterable
 from functools import lru_cache, wraps
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    NamedTuple,
-    ParamSpec,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Annotated, Any, Literal, NamedTuple, ParamSpec, TypeVar, get_args, get_origin
 
 import jax
 import numpy as np
@@ -71,6 +61,7 @@ _REMEDIES = {
     "RNNCellBase": "pass an instance, such as flax.linen.GRUCell(64)",
     "function": "pass a function, such as lambda env: ppo(env, policy, value, optimizer)",
 }
+_NOUNS = {None: "None", NoneType: "None", float: "number", jax.Array: "array"}
 
 
 def checked(function: Callable[P, T]) -> Callable[P, T]:
@@ -84,7 +75,7 @@ def checked(function: Callable[P, T]) -> Callable[P, T]:
 
     @lru_cache(maxsize=1)
     def hints() -> dict[str, Any]:
-        return get_type_hints(function, include_extras=True)
+        return typing.get_type_hints(function, include_extras=True)
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -110,9 +101,7 @@ def check(name: str, value: Any, annotation: Any) -> None:
     if choices and isinstance(value, str):
         raise ValueError(f"{name} must be {_either(choices)}, not {value!r}{near(value, choices)}.")
     words = list(dict.fromkeys(_words(kind) for kind in kinds))
-    remedy = (
-        _REMEDIES.get(_either(x for x in words if x != "None"), "") if words != ["None"] else ""
-    )
+    remedy = _REMEDIES.get(" or ".join(x for x in words if x != "None"))
     raise TypeError(
         f"{name} must be {_either(_article(x) for x in words)}, not {_found(value)}"
         + (f"; {remedy}." if remedy else ".")
@@ -123,7 +112,7 @@ def alternatives(annotation: Any) -> list[Any]:
     """The kinds that a union is made of, whatever is nested in it."""
     if get_origin(annotation) is Annotated:
         return alternatives(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
+    if get_origin(annotation) in (typing.Union, UnionType):
         return [kind for part in get_args(annotation) for kind in alternatives(part)]
     return [annotation]
 
@@ -131,7 +120,7 @@ def alternatives(annotation: Any) -> list[Any]:
 def ranges(annotation: Any) -> list[Range]:
     """The ranges that an annotation states, whatever they are nested in."""
     stated = [x for x in getattr(annotation, "__metadata__", ()) if isinstance(x, Range)]
-    if get_origin(annotation) in (Annotated, Union, UnionType):
+    if get_origin(annotation) in (Annotated, typing.Union, UnionType):
         stated += [x for part in get_args(annotation) for x in ranges(part)]
     return stated
 
@@ -169,13 +158,9 @@ def _is(value: Any, kind: Any) -> bool:
 
 
 def _words(kind: Any) -> str:
-    if kind in (None, NoneType):
-        return "None"
-    if kind in (int, float, bool):
-        return {int: "int", float: "number", bool: "bool"}[kind]
     if get_origin(kind) is not None or getattr(kind, "_is_protocol", False):
         return "function"
-    return "array" if kind is jax.Array else getattr(kind, "__name__", str(kind))
+    return _NOUNS.get(kind, getattr(kind, "__name__", str(kind)))
 
 
 def _found(value: Any) -> str:
@@ -187,9 +172,8 @@ def _found(value: Any) -> str:
 
 
 def _article(noun: str) -> str:
-    if noun == "None":
-        return noun
-    return f"{'an' if noun[0].lower() in 'aeio' else 'a'} {noun}"
+    article = "an" if noun[0].lower() in "aeio" else "a"
+    return noun if noun == "None" else f"{article} {noun}"
 
 
 def _either(words: Iterable[Any]) -> str:

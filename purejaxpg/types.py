@@ -62,7 +62,6 @@ class Reset(Protocol):
         Returns:
           `(obs, state)` of one environment.
         """
-        ...
 
 
 class Step(Protocol):
@@ -82,7 +81,6 @@ class Step(Protocol):
           state in the types of the one before, a float32 reward, two booleans, and a flat dict of arrays that
           holds no observation.
         """
-        ...
 
 
 class Observe(Protocol):
@@ -96,7 +94,6 @@ class Observe(Protocol):
         Returns:
           A float32 array `[..., *other_shape]`, or a `Masked` where some actions are forbidden.
         """
-        ...
 
 
 def identity_observe(obs: Any, params: PyTree) -> Any:
@@ -181,7 +178,6 @@ class NetworkInit(Protocol):
         Returns:
           Parameters, a pytree of arrays with at least one element.
         """
-        ...
 
 
 class NetworkApply(Protocol):
@@ -199,7 +195,6 @@ class NetworkApply(Protocol):
         Returns:
           The output, batch shape `[T, B]`, and the memory after the last step.
         """
-        ...
 
 
 class Network(NamedTuple):
@@ -228,7 +223,6 @@ class AlgorithmInit(Protocol):
         Returns:
           The state before the first update: a NamedTuple of arrays.
         """
-        ...
 
 
 class AlgorithmStep(Protocol):
@@ -246,7 +240,6 @@ class AlgorithmStep(Protocol):
           `(state, transitions, metrics)`: the state afterwards, what was experienced, and a flat dict of
           scalars.
         """
-        ...
 
 
 class Act(Protocol):
@@ -276,7 +269,6 @@ class Act(Protocol):
         Returns:
           Actions `[B, ...]` and the memory afterwards.
         """
-        ...
 
 
 class Algorithm(NamedTuple):
@@ -317,7 +309,6 @@ class RewardFn(Protocol):
           The reward `[T, num_envs]`, or that and extras: a dict of arrays `[T, num_envs]`, which go with the
           samples into a `policy_loss` and whose means are metrics.
         """
-        ...
 
 
 def strong(x: Any) -> jax.Array:

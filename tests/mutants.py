@@ -353,8 +353,8 @@ MUTANTS: dict[str, Mutant] = {
     "the length of an episode begins late": _package(
         "environments",
         "wrappers",
-        "env_state, state.episode_return + reward, state.episode_length + 1",
-        "env_state, state.episode_return + reward, state.episode_length",
+        "new = EpisodeStatistics(env_state, state.episode_return + reward, state.episode_length + 1)",
+        "new = EpisodeStatistics(env_state, state.episode_return + reward, state.episode_length)",
         "test_gymnax.py::test_statistics_keep_what_info_holds",
     ),
     "squashed actions do not reach the bounds": _package(
@@ -681,7 +681,7 @@ MUTANTS: dict[str, Mutant] = {
     "a run begins with the key of its updates": _package(
         "training",
         "train",
-        "return algorithm.init(_init_and_run_keys(key)[0], env_params)",
+        "return algorithm.init(jax.random.split(key)[0], env_params)",
         "return algorithm.init(key, env_params)",
         "test_train.py::test_every_key_is_used_once",
     ),
@@ -789,8 +789,8 @@ MUTANTS: dict[str, Mutant] = {
     "the line over repeated values leaves runs out": _package(
         "reporting",
         "sweep_plots",
-        "pooled = [float(iqm(y[x == value].ravel())) for value in at]",
-        "pooled = [float(iqm(y[x == value][0])) for value in at]",
+        "pooled = [float(statistics.iqm(y[x == value].ravel())) for value in at]",
+        "pooled = [float(statistics.iqm(y[x == value][0])) for value in at]",
         "test_sweep_plots.py::test_sensitivity_joins_the_pooled_runs_where_values_repeat",
     ),
     "a picture that fails leaves half a file": _package(

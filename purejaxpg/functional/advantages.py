@@ -46,7 +46,6 @@ class AdvantageFn(Protocol):
         Returns:
           `(advantage, value_target)`, `[T, ...]` each.
         """
-        ...
 
 
 @checked

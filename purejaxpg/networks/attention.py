@@ -63,9 +63,8 @@ class AttentionCell(nn.RNNCellBase):
         now = nn.Dense(self.features)(inputs)
         entry = jnp.concatenate([now, jnp.ones((len(now), 1))], axis=-1)
         entries = jnp.concatenate([carry, entry[:, None]], axis=1)
-        age_code = self.param(
-            "age_code", nn.initializers.normal(0.02), (self.window, self.features)
-        )
+        shape = (self.window, self.features)
+        age_code = self.param("age_code", nn.initializers.normal(0.02), shape)
         coded = nn.LayerNorm()(entries[..., :-1]) + age_code[::-1]
         attended = nn.MultiHeadDotProductAttention(self.num_heads)(
             coded[:, -1:], coded, mask=(entries[..., -1] > 0)[:, None, None, :]

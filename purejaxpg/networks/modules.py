@@ -95,9 +95,8 @@ class CNN(nn.Module):
                 f"CNN needs observations [height, width, channels], found {x.shape[1:]}; use MLP."
             )
         orthogonal = nn.initializers.orthogonal(np.sqrt(2))
-        x = self.activation(
-            nn.Conv(self.features, (3, 3), padding="VALID", kernel_init=orthogonal)(x)
-        )
+        convolve = nn.Conv(self.features, (3, 3), padding="VALID", kernel_init=orthogonal)
+        x = self.activation(convolve(x))
         return self.activation(dense(self.hidden_size, np.sqrt(2))(x.reshape(x.shape[0], -1)))
 
 

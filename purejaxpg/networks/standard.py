@@ -47,7 +47,6 @@ def policy_network(
       >>> distribution.sample(seed=jax.random.key(1)).shape
       (1, 2)
     """
-    torso = MLP() if torso is None else torso
     if isinstance(action_space, Discrete):
         discrete = partial(DiscreteHead, n=action_space.n)
         return _network(torso, cell, discrete, lambda output: categorical(*output))
@@ -78,7 +77,6 @@ def value_network(torso: nn.Module | None = None, cell: nn.RNNCellBase | None = 
       >>> value.apply(value.init(jax.random.key(0), obs), (), obs, start)[0].tolist()
       [[0.0, 0.0]]
     """
-    torso = MLP() if torso is None else torso
     return _network(torso, cell, ValueHead, lambda output: output)
 
 
@@ -102,9 +100,10 @@ def zero_value_network() -> Network:
 
 
 def _network(
-    torso: nn.Module, cell: nn.RNNCellBase | None, head: Callable, output_fn: Callable
+    torso: nn.Module | None, cell: nn.RNNCellBase | None, head: Callable, output_fn: Callable
 ) -> Network:
     """`head` makes a module of a torso. Without a cell the torso is part of that module."""
+    torso = MLP() if torso is None else torso
     if cell is None:
         return feed_forward(head(torso), output_fn)
     return recurrent(torso, cell, head(lambda features: features), output_fn)

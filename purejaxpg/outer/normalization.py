@@ -99,11 +99,8 @@ def normalize_observations(build: Build, *, warmup_steps: WarmupSteps = 0) -> Bu
 
     def build_normalized(env: Env) -> Algorithm:
         def observe(obs, params):
-            statistics = params.statistics
-            deviation = jnp.sqrt(statistics.variance + _EPSILON)
-
             def standardise(observed):
-                return jnp.clip((observed - statistics.mean) / deviation, -_LIMIT, _LIMIT)
+                return _scaled(observed - params.statistics.mean, params.statistics)
 
             return on_obs(standardise, env.observe(obs, params.params))
 
@@ -172,8 +169,7 @@ def normalize_rewards(build: Build, *, discount: Fraction, warmup_steps: WarmupS
                     "Rewards are normalised already: normalize_rewards once is enough."
                 )
             total = discount * state.discounted_return + reward
-            deviation = jnp.sqrt(params.statistics.variance + _EPSILON)
-            reward = jnp.clip(reward / deviation, -_LIMIT, _LIMIT)
+            reward = _scaled(reward, params.statistics)
             info = {**info, "discounted_return": total}
             return obs, DiscountedReturn(env_state, total), reward, terminated, truncated, info
 
@@ -184,6 +180,11 @@ def normalize_rewards(build: Build, *, discount: Fraction, warmup_steps: WarmupS
         return _normalized(build, below, lambda _: (), samples_of, warmup_steps=warmup_steps)
 
     return build_normalized
+
+
+def _scaled(x: jax.Array, statistics: RunningStatistics) -> jax.Array:
+    """In standard deviations, and clipped."""
+    return jnp.clip(x / jnp.sqrt(statistics.variance + _EPSILON), -_LIMIT, _LIMIT)
 
 
 def _nested(env: Env) -> Env:

@@ -88,25 +88,11 @@ def restore(path: str | Path, like: PyTree) -> PyTree:
     if not path.is_dir():
         raise FileNotFoundError(f"There is no checkpoint at {path}.")
     _check_files(path)
+    # One device, whatever the devices that it was saved from were.
+    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like)
     with _checkpointer() as checkpointer:
-        try:
-            metadata = checkpointer.metadata(path).custom_metadata or {}
-        except (ValueError, FileNotFoundError) as error:
-            raise ValueError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from error
-        found = metadata.get(_FORMAT_KEY)
-        if found is None:
-            raise ValueError(
-                f"{path} is damaged or no checkpoint of purejaxpg: it states no format."
-            )
-        if found != FORMAT:
-            raise ValueError(
-                f"{path} has format {found}; this version of purejaxpg reads {FORMAT}."
-            )
-        # One device, whatever the devices that it was saved from were.
-        place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        target = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like
-        )
+        _check_format(path, checkpointer)
         try:
             restored = checkpointer.restore(path, target)
         except Exception as error:  # orbax raises bare ones where data cannot be read
@@ -162,6 +148,18 @@ def _check_files(path: Path) -> None:
     found = _checksums(path)
     if damaged := sorted(name for name in stated if found.get(name) != stated[name]):
         raise ValueError(f"{path} is damaged: {', '.join(damaged)} changed or missing.")
+
+
+def _check_format(path: Path, checkpointer: Any) -> None:
+    try:
+        metadata = checkpointer.metadata(path).custom_metadata or {}
+    except (ValueError, FileNotFoundError) as error:
+        raise ValueError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from error
+    found = metadata.get(_FORMAT_KEY)
+    if found is None:
+        raise ValueError(f"{path} is damaged or no checkpoint of purejaxpg: it states no format.")
+    if found != FORMAT:
+        raise ValueError(f"{path} has format {found}; this version of purejaxpg reads {FORMAT}.")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,7 +1,6 @@
 """Training as one scan over updates, and evaluation."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Annotated
 
 import jax
@@ -30,7 +29,7 @@ def begin_training(key: jax.Array, algorithm: Algorithm, env_params: PyTree) -> 
       >>> int(pg.begin_training(jax.random.key(0), algorithm, env_params).update)
       0
     """
-    return algorithm.init(_init_and_run_keys(key)[0], env_params)
+    return algorithm.init(jax.random.split(key)[0], env_params)
 
 
 @checked
@@ -72,7 +71,7 @@ def train(
       >>> metrics["entropy"].shape
       (100,)
     """
-    run_key = _init_and_run_keys(key)[1]
+    run_key = jax.random.split(key)[1]
     if state is None:
         state = begin_training(key, algorithm, env_params)
 
@@ -130,26 +129,20 @@ def train_and_evaluate(
     """
     if num_updates % evaluate_every:
         raise ValueError(f"{evaluate_every=} must divide {num_updates=} evenly.")
-    continue_training = partial(train, key, algorithm, env_params)
     if state is None:
         state = begin_training(key, algorithm, env_params)
 
     def period(state, _):
-        state, metrics = continue_training(num_updates=evaluate_every, state=state)
+        state, metrics = train(key, algorithm, env_params, num_updates=evaluate_every, state=state)
         evaluation = evaluate_fn(evaluation_key(key, state.update), state)
         return state, (metrics, evaluation)
 
-    state, (metrics, evaluations) = jax.lax.scan(
-        period, state, length=num_updates // evaluate_every
-    )
+    num_periods = num_updates // evaluate_every
+    state, (metrics, evaluations) = jax.lax.scan(period, state, length=num_periods)
     return state, (jax.tree.map(lambda x: x.reshape(num_updates), metrics), evaluations)
 
 
 def evaluation_key(key: jax.Array, update: jax.Array) -> jax.Array:
     """A key for the evaluation after so many updates of the run with this key, unused by training."""
-    # The third of three keys is none of the two of `_init_and_run_keys`.
+    # The third of three keys is none of the two of `begin_training` and `train`.
     return jax.random.fold_in(jax.random.split(key, 3)[2], update)
-
-
-def _init_and_run_keys(key: jax.Array) -> jax.Array:
-    return jax.random.split(key)
