@@ -230,7 +230,8 @@ def test_surrogate_ablation(tmp_path, monkeypatch):
         table = np.array(returns[form], np.float64)
         assert table.shape == (len(coefficients), 3)
         assert ((table >= 8) & (table <= 500)).all()
-    assert content["scores"][surrogate_ablation.RANDOM]["mean"]["estimate"] == 0
+    # Its own scale: 0 up to the rounding of a mean.
+    assert abs(content["scores"][surrogate_ablation.RANDOM]["mean"]["estimate"]) < 1e-12
     best = max(column["mean"]["estimate"] for column in content["scores"].values())
     np.testing.assert_allclose(best, 1.0, rtol=1e-5)
 
