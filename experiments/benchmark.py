@@ -9,7 +9,6 @@ one update of all seeds, rollout included, and `training` is many updates in one
 """
 
 import dataclasses
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -27,7 +26,7 @@ from experiments.common.defaults import defaults
 from experiments.common.options import check_options
 from experiments.common.recipes import build_algorithm, build_env
 from experiments.common.results import write_json
-from experiments.common.runs import Run
+from experiments.common.runs import Run, check_memory
 from purejaxpg.training.sweep import distribute
 from purejaxpg.types import PyTree
 
@@ -57,9 +56,14 @@ def prepare(arguments: list[str]) -> tuple[Run, BenchmarkOptions]:
     check_options(options)
     if min(own.repeats, own.updates) < 1:
         raise ValueError("--repeats and --updates must be at least 1.")
+    if own.output is not None:
+        if own.output.exists():
+            raise FileExistsError(f"{own.output} exists: choose another --output.")
+        own.output.parent.mkdir(parents=True, exist_ok=True)
     env, env_params = build_env(options)
-    algorithm = build_algorithm(name, options, env, env_params)
-    return Run(name, options, env, env_params, algorithm), own
+    run = Run(name, options, env, env_params, build_algorithm(name, options, env, env_params))
+    check_memory(run)
+    return run, own
 
 
 def benchmark(run: Run, own: BenchmarkOptions) -> None:
@@ -111,7 +115,6 @@ def benchmark(run: Run, own: BenchmarkOptions) -> None:
             "peak_memory_bytes": peak,
             "versions": runtime.describe(),
         }
-        own.output.parent.mkdir(parents=True, exist_ok=True)
         write_json(own.output, content)
 
 
@@ -179,10 +182,16 @@ def summary(first: float, rest: list[float]) -> dict[str, float]:
 
 
 def peak_memory() -> int:
-    """Bytes, at their peak: of the device where it says so, of the process elsewhere."""
+    """Bytes, at their peak: of the device where it says so, of the process elsewhere, 0 if nothing says."""
     statistics = jax.local_devices()[0].memory_stats() or {}
-    process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return int(statistics.get("peak_bytes_in_use", process))
+    if "peak_bytes_in_use" in statistics:
+        return int(statistics["peak_bytes_in_use"])
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tyro
 
-from experiments.common import ranking
+from experiments.common import kept, ranking
 from experiments.common.command_line import read_options, run_program
 from experiments.common.parts import read_columns
-from experiments.common.results import read_arrays, read_config, write_text
+from experiments.common.results import ResultsError, read_config, read_history, write_text
 from purejaxpg.reporting import comparison_plots, plotting, statistics, sweep_plots
 
 SHOWN = 6
@@ -40,12 +40,14 @@ class Options:
 
 
 class Results(NamedTuple):
-    """Configurations `values` and their curves; what is stored about them; the environment."""
+    """Configurations `values`, curves, numbers; what is stored of them; environment; how far they are."""
 
     values: list[dict[str, Any]]
     curves: list[ranking.Curve]
+    numbers: list[int]
     config: dict[str, Any]
     env: str
+    state: str
 
 
 def main(arguments: list[str]) -> int:
@@ -55,11 +57,19 @@ def main(arguments: list[str]) -> int:
 def prepare(arguments: list[str]) -> tuple[Options, list[Results], Path]:
     """Options, what is reported, and the folder of the report."""
     options = read_options(Options, arguments)
+    if not options.folders:
+        raise ValueError("The first argument must be a folder of results.")
+    if options.target is not None and not np.isfinite(options.target):
+        raise ValueError(f"--target must be finite, not {options.target}.")
     every = [load(folder) for folder in options.folders]
     envs = {results.env for results in every}
     if len(envs) > 1:
         raise ValueError(f"Returns of {', '.join(sorted(envs))} cannot be compared.")
     folder = options.output or options.folders[0] / "report"
+    page = folder / "report.html"
+    ours = page.is_file() and MARK in page.read_text(errors="replace")[:200]
+    if folder.exists() and not ours and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} holds no report of report.py: choose another --output.")
     folder.mkdir(parents=True, exist_ok=True)
     return options, every, folder
 
@@ -73,7 +83,17 @@ def report(options: Options, every: list[Results], folder: Path) -> None:
     ]
     found = [curve for results in every for curve in results.curves]
     pictures = draw(folder, values, found, every[0].env, options.target)
-    page = render(", ".join(names), ranking.rank(found, values), pictures, folder, every)
+    states = [results.state for results in every for _ in results.curves]
+    rows = [
+        {
+            **row,
+            "state": states[row["configuration"]],
+            "steps": int(found[row["configuration"]].steps[-1]),
+        }
+        for row in ranking.rank(found, values)
+    ]
+    advice = best_of_many(options.folders, every, rows)
+    page = render(", ".join(names), rows, pictures, folder, every, advice)
     write_text(folder / "report.html", page)
     print(f"{len(found)} configurations, {len(pictures)} pictures: {folder / 'report.html'}")
 
@@ -91,22 +111,46 @@ def load(folder: Path) -> Results:
     values = [
         {**group["static"], **dict(zip(group["hyperparameters"], row))}
         for group in groups
-        for row in zip(*group["hyperparameters"].values()) or [()]
+        for row in list(zip(*group["hyperparameters"].values())) or [()]
     ]
     options = groups[0]["options"]
     found = ranking.curves(read_columns(folder, ranking.COLUMNS), options["seeds"])
     if not found:
         raise ValueError(f"No configuration of {folder} is complete yet.")
     shown = [values[number] for number in found]
-    return Results(shown, [*found.values()], content, options["env"])
+    state = "finished" if len(found) == len(values) else f"{len(found)} of {len(values)} finished"
+    return Results(shown, [*found.values()], [*found], content, options["env"], state)
 
 
 def load_run(folder: Path, content: dict[str, Any]) -> Results:
-    metrics, evaluations = (read_arrays(folder / f"{x}.npz") for x in ("metrics", "evaluations"))
-    metrics.pop("seconds", None)
-    config = content["config"]
-    curve = ranking.curve_of_run(metrics, evaluations, config["num_envs"] * config["num_steps"])
-    return Results([{}], [curve], content, config["env"])
+    metrics, evaluations = read_history(folder)
+    del metrics["seconds"]
+    config = content["config"]  # not built: its environment may be of a library that is not here
+    counts = [config.get(name) for name in ("num_envs", "num_steps", "total_steps")]
+    if not all(isinstance(x, int) and x > 0 for x in counts) or not isinstance(
+        config.get("env"), str
+    ):
+        raise ResultsError(f"{folder / 'config.json'} is damaged: it says no sizes or environment.")
+    steps_per_update = counts[0] * counts[1]
+    curve = ranking.curve_of_run(metrics, evaluations, steps_per_update)
+    updates, total = curve.steps[-1] // steps_per_update, config["total_steps"] // steps_per_update
+    state = "finished" if updates == total else f"not finished: {updates} of {total} updates"
+    return Results([{}], [curve], [0], content, config["env"], state)
+
+
+def best_of_many(
+    folders: tuple[Path, ...], every: list[Results], rows: list[dict[str, Any]]
+) -> list[str]:
+    """What is to be known of the best configuration of each sweep, and done to know its worth."""
+    lines, first = [], 0
+    for folder, results in zip(folders, every):
+        mine = range(first, first + len(results.numbers))
+        if results.config["kind"] == "sweep" and len(mine) > 1:
+            best = next(row["configuration"] for row in rows if row["configuration"] in mine)
+            plan = results.config["config"]
+            lines += kept.advice(folder, plan, results.numbers[best - first])
+        first = mine.stop
+    return lines
 
 
 def draw(
@@ -118,7 +162,7 @@ def draw(
     order = np.argsort([-float(statistics.iqm(x)) for x in final], kind="stable")
     shown = order if len(order) <= SHOWN else [*order[: SHOWN - 1], order[-1]]
     unit = "undiscounted return per episode"
-    labels = {int(i): ranking.label(values[i]) for i in shown}
+    labels = {int(i): plain(ranking.label(values[i])) for i in shown}
     pictures = {}
 
     def save(name: str, caption: str, figure: Any) -> None:
@@ -141,7 +185,11 @@ def draw(
         return pictures  # no sweep: runs of different kinds
     table = {name: [row[name] for row in values] for name in values[0]}
     varied = {name: x for name, x in table.items() if len(set(map(str, x))) > 1}
-    numbers = {n: x for n, x in varied.items() if all(isinstance(v, int | float) for v in x)}
+    numbers = {
+        name: x
+        for name, x in varied.items()
+        if all(isinstance(v, int | float) and not isinstance(v, bool) for v in x)
+    }
     diverged = [int(curve.diverged[:, -1].sum()) for curve in found]
     for name, x in numbers.items():
         joined = len(varied) == 1 or 2 * len(set(x)) <= len(x)
@@ -149,7 +197,9 @@ def draw(
         figure = sweep_plots.sensitivity(x, final, diverged=diverged, joined=joined, **words)
         save(f"sensitivity_{name}", f"Final return over {name}.", figure)
     axes = {name.replace("_", " "): shortened(x) for name, x in varied.items()}
-    if len(varied) == 2:
+    pairs = [*zip(*(map(str, x) for x in varied.values()))]
+    sides = [len(set(map(str, x))) for x in varied.values()]
+    if len(varied) == 2 and len(pairs) == len(set(pairs)) == sides[0] * sides[1]:  # a grid
         (x_label, x), (y_label, y) = axes.items()
         figure = sweep_plots.heat_map(
             y, x, final, x_label=x_label, y_label=y_label, score_label=unit, title=env
@@ -162,19 +212,40 @@ def draw(
 
 
 def shortened(values: list[Any]) -> list[Any]:
-    return [x if isinstance(x, int | float) else ranking.short(x) for x in values]
+    return [x if isinstance(x, int | float) else plain(ranking.short(x)) for x in values]
+
+
+def plain(text: str) -> str:
+    """For matplotlib: a pair of dollars in a folder's name is no formula."""
+    return text.replace("$", r"\$")
 
 
 def render(
-    title: str, rows: list[dict], pictures: dict[str, str], folder: Path, every: list[Results]
+    title: str,
+    rows: list[dict],
+    pictures: dict[str, str],
+    folder: Path,
+    every: list[Results],
+    advice: list[str],
 ) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row["values"]))
-    head = [*names, "seeds", "diverged", "IQM", "95% interval", "mean", "min", "max"]
+    head = [
+        *names,
+        "steps",
+        "state",
+        "seeds",
+        "diverged",
+        "IQM",
+        "95% interval",
+        "mean",
+        "min",
+        "max",
+    ]
     cells = []
     for row in rows:
         iqm, *others = (f"{row[f'return_{of}']:.2f}" for of in ("iqm", "mean", "min", "max"))
         values = [ranking.short(row["values"].get(name, "")) for name in names]
-        counts = [str(row["seeds"]), str(row["seeds_diverged"])]
+        counts = [f"{row['steps']:,}", row["state"], str(row["seeds"]), str(row["seeds_diverged"])]
         interval = ranking.interval_text(row["return_iqm_95"], 2)
         cells.append([*values, *counts, iqm, interval, *others])
     figures = []
@@ -190,22 +261,32 @@ def render(
         head=_row(head, "th"),
         rows="\n".join(_row(row, "td") for row in cells),
         configs="\n".join(configs),
+        advice="\n".join(map(_paragraph, advice)),
     )
+
+
+def _paragraph(line: str) -> str:
+    """A sentence, or a command."""
+    tag = "pre" if line.startswith("python ") else "p"
+    return f"<{tag}>{html.escape(line)}</{tag}>"
 
 
 def _row(cells: list[str], tag: str) -> str:
     return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
 
-PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+MARK = '<meta name="generator" content="purejaxpg report.py">'
+PAGE = f"""<!DOCTYPE html>
+<html lang="en"><head>{MARK}"""
+PAGE += """<meta charset="utf-8"><title>{title}</title><style>
 body {{ font-family: sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; }}
 table {{ border-collapse: collapse; font-size: 0.9em; }}
 th, td {{ padding: 0.2em 0.8em; text-align: right; border-bottom: 1px solid #ddd; }}
 figure {{ margin: 1.5em 0; }} img {{ max-width: 100%; }} pre {{ overflow-x: auto; }}
 </style></head><body>
 <h1>{title}</h1>
-<p>Returns are undiscounted means over the evaluation episodes of each seed's final policy. IQM is the
+<p>Returns are undiscounted means over the evaluation episodes of each seed's policy after so many environment
+steps, the last one where the run is finished. IQM is the
 interquartile mean over seeds; intervals are percentiles of the stratified bootstrap. A run has diverged
 when a metric is not finite or its value loss is out of all proportion to its returns; it counts as the
 worst return of all and is never left out.</p>
@@ -213,6 +294,7 @@ worst return of all and is never left out.</p>
 <table><thead>{head}</thead><tbody>
 {rows}
 </tbody></table>
+{advice}
 {configs}
 </body></html>
 """

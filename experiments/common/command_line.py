@@ -2,16 +2,22 @@
 
 import argparse
 import dataclasses
+import io
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+import jax
 import tyro
 
 from experiments.common import runtime
 from experiments.common.algorithms import ALGORITHMS
+from experiments.common.interrupts import handled_by, raise_interrupt
 from experiments.common.options import RunOptions, fill, flag_of, known_name, options_type
+from experiments.common.results import ResultsError, release
+from purejaxpg.arguments import alternatives
 
 T = TypeVar("T")
 
@@ -23,15 +29,43 @@ def run_program(
 
     Args:
       prepare: makes what `work` is called with; what it refuses is one sentence, and the exit code is 2.
-      work: returns the exit code, or None where all went well.
+      work: returns the exit code, or None where all went well. A file that cannot be written or read, or too
+        little memory, ends it with one sentence and the exit code 1; what was saved before stays saved.
     """
     runtime.set_up()
-    try:
-        prepared = prepare(arguments)
-    except (ValueError, TypeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return work(*prepared) or 0
+    code = 2
+    # A file's name may have letters that a terminal has not.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+    with handled_by(raise_interrupt):
+        try:
+            prepared = prepare(arguments)
+            code = 1
+            return work(*prepared) or 0
+        except (ValueError, TypeError, OSError) as error:
+            if code == 1 and not isinstance(error, OSError | ResultsError):
+                raise  # a fault of ours: its traceback says where
+            print(f"error: {_on_one_line(str(error))}", file=sys.stderr)
+            return code
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            short = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+            what = (
+                "There is too little memory" if short else "JAX ended the program"
+            )  # or another process did
+            found = _on_one_line(str(error).partition("\n")[0]).rstrip(".")
+            print(f"error: {what}: {found}.", file=sys.stderr)
+            return code
+        except KeyboardInterrupt:
+            print("Interrupted.", file=sys.stderr)
+            return 130
+        finally:
+            release()
+
+
+def _on_one_line(message: str) -> str:
+    """A line break, or another sign that moves a terminal's cursor, is written as Python writes it."""
+    return "".join(x if x.isprintable() else repr(x)[1:-1] for x in message)
 
 
 def read_options(options_type: type[T], arguments: list[str]) -> T:
@@ -66,11 +100,18 @@ def algorithm_name(arguments: list[str], description: str) -> str:
 
 def known_words(arguments: list[str], **defaults: Any) -> dict[str, Any]:
     """What a command line says of these options, on which defaults and kinds of the others depend."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = _Parser(add_help=False, allow_abbrev=False)
     for name, default in defaults.items():
         kind = {"action": "store_true"} if default is False else {"default": default}
         parser.add_argument(flag_of(name), **kind)
     return vars(parser.parse_known_args(arguments)[0])
+
+
+class _Parser(argparse.ArgumentParser):
+    """It knows a part of the options: its own words on how to use them would mislead."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message.removeprefix('argument ')}.")
 
 
 def environment_id(arguments: list[str]) -> str:
@@ -95,13 +136,43 @@ def parse_options(
     both = dataclasses.make_dataclass("Options", [("run", run_options), ("own", type(own))])
     parsed = tyro.cli(
         both,
-        args=[_known_flag(word, names) for word in words],
+        args=_whole_numbers([_known_flag(word, names) for word in words], run_options),
         default=both(fill(name, row), own),
         prog=f"{_program(type(own))} {name}",
         description=description,
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    return parsed.run, parsed.own
+    run = parsed.run
+    if run.warmup_steps and not (run.normalize_observations or run.normalize_rewards):
+        if known_words(words, warmup_steps=None)["warmup_steps"] is not None:
+            raise ValueError(
+                "--warmup-steps is for --normalize-observations or --normalize-rewards: give one."
+            )
+        run = dataclasses.replace(run, warmup_steps=0)  # the default is for the default, normalised
+    return run, parsed.own
+
+
+def _whole_numbers(words: list[str], run_options: type) -> list[str]:
+    """`1e6` as `1000000`, where it follows the flag of an option that is an int."""
+    whole = {flag_of(x.name) for x in dataclasses.fields(run_options) if _is_whole(x.type)}
+
+    def plain(word: str) -> str:
+        number = float(word) if re.fullmatch(r"\d+(\.\d+)?[eE]\+?\d{1,2}", word) else 0.5
+        return str(int(number)) if number.is_integer() else word
+
+    found = []
+    for before, word in zip(["", *words], words):
+        flag, equals, value = word.partition("=")
+        if before in whole:
+            word = plain(word)
+        elif equals and flag in whole:
+            word = f"{flag}={plain(value)}"
+        found.append(word)
+    return found
+
+
+def _is_whole(annotation: Any) -> bool:
+    return int in alternatives(annotation)
 
 
 def _known_flag(word: str, names: set[str]) -> str:

@@ -8,6 +8,7 @@ of the estimators that are chosen; and every real number that may be a schedule 
 """
 
 import inspect
+import itertools
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +21,15 @@ import tyro
 
 import purejaxpg as pg
 from experiments.common.algorithms import ADVANTAGES, ALGORITHMS, BASELINES
-from purejaxpg.arguments import AT_LEAST_ONE, NOT_NEGATIVE, Count, alternatives, check, ranges
+from purejaxpg.arguments import (
+    AT_LEAST_ONE,
+    INT32,
+    NOT_NEGATIVE,
+    Count,
+    alternatives,
+    check,
+    ranges,
+)
 from purejaxpg.functional.advantages import AdvantageFn
 
 # The names under which parameters of estimators are options.
@@ -41,7 +50,7 @@ def argument_help(function: Callable) -> dict[str, str]:
 @dataclass(frozen=True)
 class RunOptions:
     env: str = "CartPole-v1"
-    """Id of a gymnax environment, or `library:name` of brax, craftax, jumanji or pgx."""
+    """Id of a gymnax environment, `library:name` of brax, craftax, jumanji or pgx, or a `module:Class`."""
     env_params: dict[str, float] = field(default_factory=dict)
     """Parameters of the environment to override, e.g. `length 0.7 masspole 0.2`."""
     env_kwargs: dict[str, str] = field(default_factory=dict)
@@ -52,19 +61,19 @@ class RunOptions:
     """Number of seeds, all trained at once."""
     seed: Annotated[int, NOT_NEGATIVE] = 0
     """The first seed; the others follow it."""
-    total_steps: Count = 500_000
+    total_steps: Annotated[int, AT_LEAST_ONE] = 500_000
     """Environment steps of each seed, rounded down to whole updates."""
     normalize_observations: bool = False
     """Show networks observations minus their running mean, in units of their standard deviation."""
     normalize_rewards: bool = False
     """Divide rewards by the running standard deviation of the discounted return."""
     warmup_steps: Annotated[
-        Annotated[int, NOT_NEGATIVE],
+        Annotated[int, NOT_NEGATIVE, INT32],
         tyro.conf.arg(help=argument_help(pg.normalize_observations)["warmup_steps"]),
     ] = default_of(pg.normalize_observations, "warmup_steps")
     network: Literal["mlp", "cnn"] = "mlp"
     """Torso of policy and value network."""
-    hidden_sizes: Annotated[tuple[int, ...], AT_LEAST_ONE] = tuple(pg.MLP.hidden_sizes)
+    hidden_sizes: Annotated[tuple[int, ...], AT_LEAST_ONE, INT32] = tuple(pg.MLP.hidden_sizes)
     """Units of each hidden layer of the mlp."""
     activation: Literal["tanh", "relu"] = "tanh"
     """Activation function of the networks."""
@@ -78,6 +87,8 @@ class RunOptions:
     """How often to evaluate during the run, its end included."""
     eval_episodes: Count = 128
     """Episodes of each evaluation and seed."""
+    eval_max_steps: Count = 20_000
+    """Steps after which an episode of an evaluation is given up; its return is that up to then."""
     deterministic: bool = False
     """Evaluate the mode of the policy instead of its samples."""
 
@@ -225,6 +236,22 @@ def known_name(name: str, names: Iterable[str]) -> str:
 
 def flag_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
+
+
+def words_of(options: Mapping[str, Any]) -> list[str]:
+    """The words of a command line that give options these values."""
+    words = []
+    for option, value in options.items():
+        flag = flag_of(option)
+        if isinstance(value, bool):
+            words.append(flag if value else flag_of(f"no_{option}"))
+        elif isinstance(value, Mapping):
+            words += [flag, *map(str, itertools.chain(*value.items()))]
+        elif isinstance(value, list | tuple):
+            words += [flag, *map(str, value)]
+        else:
+            words += [flag, str(value)]
+    return words
 
 
 def fill(name: str, row: Mapping[str, Any]) -> RunOptions:

@@ -33,7 +33,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import jax
 
@@ -41,13 +41,16 @@ import purejaxpg as pg
 from experiments.common.algorithms import ALGORITHMS
 from experiments.common.command_line import environment_id, parse_options
 from experiments.common.defaults import defaults
-from experiments.common.options import check_options, flag_of, known_name
+from experiments.common.options import check_options, known_name, words_of
 from experiments.common.runs import Run, make_run
+from purejaxpg.arguments import Count, Range, check
 from purejaxpg.training.search_space import Table
 
 SECTIONS = ("algorithm", "options", "grid", "random", "list", "static")
 DISTRIBUTIONS = ("uniform", "log_uniform", "choice")
 """Functions of `purejaxpg`."""
+MOST_DRAWS = Range("at most 1000000", lambda x: x <= 1_000_000)
+SEEDS = Range("at least 0 and less than 2^31", lambda x: 0 <= x < 2**31)
 # They decide which rows of results there are, and what the returns of different rows have in common.
 _NOT_STATIC = ("env", "env_params", "env_kwargs", "seed", "seeds", "eval_episodes", "deterministic")
 
@@ -113,8 +116,19 @@ def read_plan(path: Path, own: Any, arguments: list[str]) -> tuple[Plan, Any]:
     if name not in ALGORITHMS:
         raise ValueError(f"{path} needs an algorithm ({', '.join(ALGORITHMS)}): {name!r}.")
     static = content.get("static", {})
-    if not isinstance(static, Mapping):
-        raise ValueError(f"[static] of {path} must be a table of options.")
+    for section in ("options", "static", "grid", "random"):
+        if not isinstance(content.get(section, {}), Mapping):
+            raise ValueError(
+                f"[{section}] of {path} must be a table of options, not a list of them."
+            )
+    if not isinstance(content.get("list", []), list):
+        raise ValueError(f"[[list]] of {path} needs two brackets each: a configuration per table.")
+    if not all(content.get(section, True) for section in ("grid", "list")):
+        raise ValueError(
+            f"[grid] or [[list]] of {path} is empty: give it an option, or leave it away."
+        )
+    if own_ones := sorted({*content.get("options", {}), *static} & {x.name for x in fields(own)}):
+        raise ValueError(f"{', '.join(own_ones)} belong on the command line, not into {path}.")
     for option, values in static.items():
         if not isinstance(values, list) or not values:
             raise ValueError(f"[static] needs a list of values for {option}, not {values!r}.")
@@ -123,8 +137,21 @@ def read_plan(path: Path, own: Any, arguments: list[str]) -> tuple[Plan, Any]:
         row = dict(zip(static, values))
         options, own = _parse(name, {**content.get("options", {}), **row}, own, arguments)
         table = _table(content, options)
-        if refused := [option for option in static if option in table or option in _NOT_STATIC]:
+        if refused := [option for option in static if option in _NOT_STATIC]:
             raise ValueError(f"{', '.join(refused)} cannot be in [static].")
+        names = {x.name for x in fields(options)}
+        fixed = [known_name(x, names) for x in content.get("options", {})]
+        flags = {word.partition("=")[0].removeprefix("--no-") for word in arguments}
+        stated = {known_name(x.removeprefix("--").replace("-", "_"), names) for x in flags}
+        swept = [*table, *(known_name(x, names) for x in static)]
+        twice = [
+            x for x in swept if swept.count(x) > 1 or x in stated or (x in fixed and x in table)
+        ]
+        if twice:
+            found = ", ".join(dict.fromkeys(twice))
+            raise ValueError(f"{found} would be swept and fixed, or swept twice: give it once.")
+        if "evaluations" in stated or "evaluations" in fixed:
+            check_evaluations(options)
         run = make_run(name, options)
         first = groups[-1].first + len(groups[-1].configurations) if groups else 0
         groups.append(Group(run, row, table, first))
@@ -133,22 +160,20 @@ def read_plan(path: Path, own: Any, arguments: list[str]) -> tuple[Plan, Any]:
     return Plan(name, groups), own
 
 
+def check_evaluations(options: Any) -> None:
+    """Refuse a number of evaluations that was asked for and would become another one."""
+    if options.evaluations > options.num_updates:
+        raise ValueError(
+            f"--evaluations must be at most the {options.num_updates} updates of a run, not "
+            f"{options.evaluations}."
+        )
+
+
 def _parse(
     name: str, options: Mapping[str, Any], own: Any, arguments: list[str]
 ) -> tuple[Any, Any]:
     """The options of a run as train.py's command line reads them, and the program's own."""
-    words = [name]
-    for option, value in options.items():
-        flag = flag_of(option)
-        if isinstance(value, bool):
-            words.append(flag if value else flag_of(f"no_{option}"))
-        elif isinstance(value, Mapping):
-            words += [flag, *map(str, itertools.chain(*value.items()))]
-        elif isinstance(value, list):
-            words += [flag, *map(str, value)]
-        else:
-            words += [flag, str(value)]
-    words += arguments
+    words = [name, *words_of(options), *arguments]
     row = defaults(name, environment_id(words))
     return parse_options(words, row, own, str(__doc__))
 
@@ -169,6 +194,8 @@ def _table(content: Mapping[str, Any], options: Any) -> Table:
         if "random" in content:
             space = dict(content["random"])
             number, seed = space.pop("configurations"), space.pop("seed", 0)
+            check("configurations of [random]", number, Annotated[Count, MOST_DRAWS])
+            check("seed of [random]", seed, Annotated[int, SEEDS])
             draws = {option: _distribution(x) for option, x in _checked(space, real).items()}
             tables.append(pg.random_search(jax.random.key(seed), number, **draws))
         if "list" in content:

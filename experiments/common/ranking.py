@@ -4,12 +4,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.common.results import Arrays
-from experiments.common.scores import as_worst, has_diverged
+from experiments.common.results import Arrays, ResultsError
+from experiments.common.scores import as_worst, has_diverged, mean_returns
 from purejaxpg.reporting import plotting, statistics
 
 COLUMNS = ["configuration", "seed", "env_steps", "evaluated", "eval_return", "diverged"]
 """What `curves` reads."""
+NO_RETURN = "No evaluated episode stayed in a finite world: there is no return to report."
 SHOWN = 20
 """Configurations in a printed table."""
 
@@ -27,7 +28,7 @@ class Curve(NamedTuple):
 
 def curve_of_run(metrics: Arrays, evaluations: Arrays, steps_per_update: int) -> Curve:
     """That of what train.py keeps of a run."""
-    returns = evaluations["returns"].astype(np.float64).mean(axis=-1)  # [seeds, times]
+    returns = mean_returns(evaluations["returns"])  # [seeds, times]
     times = evaluations["update"][0]
     broken = np.pad(has_diverged(metrics), ((0, 0), (1, 0)))  # nothing has at update 0
     return Curve(times * steps_per_update, returns, broken[:, times] | ~np.isfinite(returns))
@@ -49,9 +50,15 @@ def curves(columns: Arrays, num_seeds: int) -> dict[int, Curve]:
 
 
 def scored(every: list[Curve]) -> list[np.ndarray]:
-    """The returns of each, where runs that have diverged count as the worst of all."""
+    """The returns of each, where runs that have diverged count as the worst of all.
+
+    Raises:
+      ResultsError: there is no finite return at all.
+    """
     returns = np.concatenate([curve.returns.ravel() for curve in every])
     diverged = np.concatenate([curve.diverged.ravel() for curve in every])
+    if not np.isfinite(returns).any():
+        raise ResultsError(NO_RETURN)
     ends = np.cumsum([curve.returns.size for curve in every])
     parts = np.split(as_worst(returns, diverged), ends[:-1])
     return [part.reshape(curve.returns.shape) for part, curve in zip(parts, every)]

@@ -1,7 +1,9 @@
 """From options to environments and algorithms."""
 
 import ast
+import importlib
 import math
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
@@ -25,6 +27,7 @@ from purejaxpg.environments.adapters.brax import make_brax
 from purejaxpg.environments.adapters.craftax import make_craftax
 from purejaxpg.environments.adapters.jumanji import make_jumanji
 from purejaxpg.environments.adapters.pgx import make_pgx
+from purejaxpg.environments.parameters import override
 from purejaxpg.functional.advantages import AdvantageFn
 from purejaxpg.types import Algorithm, Build, Env, PyTree, Space
 
@@ -55,7 +58,10 @@ def build_env(options: RunOptions) -> tuple[Env, PyTree]:
     library, colon, name = options.env.partition(":")
     make: Callable[..., Any] = partial(pg.make, options.env, env_kwargs=env_kwargs)
     if colon:
-        make = partial(_adapter(library), name, **env_kwargs)
+        adapter = _adapter(library)
+        make = partial(_own_env, options.env, env_kwargs)
+        if adapter is not None:
+            make = partial(adapter, name, **env_kwargs)
     try:
         env, env_params = make(**options.env_params)
     except (ArithmeticError, LookupError) as error:  # constructors of gymnax check little
@@ -63,12 +69,32 @@ def build_env(options: RunOptions) -> tuple[Env, PyTree]:
     return ACTIONS[options.actions](env), env_params
 
 
-def _adapter(library: str) -> Callable[..., tuple[Env, PyTree]]:
-    if library not in ADAPTERS:
-        raise ValueError(f"There is no adapter {library!r}; there are {', '.join(ADAPTERS)}.")
-    if find_spec(library) is None:
+def _adapter(library: str) -> Callable[..., tuple[Env, PyTree]] | None:
+    if library in ADAPTERS and find_spec(library) is None:
         raise ValueError(f"{library} is not installed: pip install -e .[{library}].")
-    return ADAPTERS[library]
+    return ADAPTERS.get(library)
+
+
+def _own_env(env: str, env_kwargs: dict[str, Any], **params: Any) -> tuple[Env, PyTree]:
+    """What `module:Class` makes, a gymnax environment; modules are also looked for in the working directory."""
+    made = own_gymnax_env(env, env_kwargs)
+    try:
+        return pg.from_gymnax(made), override(made.default_params, params, owner=env)
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{env} makes no environment of gymnax: {error}") from None
+
+
+def own_gymnax_env(env: str, env_kwargs: Mapping[str, Any]) -> Any:
+    module, _, name = env.partition(":")
+    known = f"libraries are {', '.join(ADAPTERS)}, and module:Class an environment of gymnax"
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        return getattr(importlib.import_module(module), name)(**env_kwargs)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"There is no module {error.name!r} for {env}; {known}.") from None
+    except (AttributeError, ImportError, TypeError) as error:
+        raise ValueError(f"{env} cannot be built: {error}; {known}.") from None
 
 
 def build_algorithm(name: str, options: RunOptions, env: Env, env_params: PyTree) -> Algorithm:

@@ -12,6 +12,9 @@ import numpy as np
 from experiments.common.algorithms import ALGORITHMS
 from experiments.common.options import RunOptions, check_options, fill
 from experiments.common.recipes import build_algorithm, build_env
+from purejaxpg.agent.rollout import begin
+from purejaxpg.arguments import Count, check
+from purejaxpg.training.sweep import memory_limit_of
 from purejaxpg.training.train import begin_training, train
 from purejaxpg.types import Algorithm, Env, PyTree
 
@@ -61,13 +64,55 @@ class Run:
         """`[seeds]`: seed i of a run does not depend on how many there are."""
         return seed_keys(self.options)
 
-    def chunks(self) -> list[int]:
-        """Numbers of updates that sum to `num_updates`, all alike where a divisor allows it."""
-        total = self.num_updates
-        wanted = max(1, total // CHUNKS)
-        length = next((n for n in range(wanted, 4 * wanted + 1) if total % n == 0), wanted)
+    def chunks(self, first: int = 0) -> list[int]:
+        """Numbers of updates that sum to `num_updates - first`, all alike where a divisor allows it.
+
+        There are as many as evaluations, at least, if there are as many updates.
+        """
+        total = self.num_updates - first
+        longest = max(1, total // min(total, self.options.evaluations)) if total else 1
+        wanted = min(max(1, total // CHUNKS), longest)
+        divisors = (n for n in range(wanted, min(4 * wanted, longest) + 1) if total % n == 0)
+        length = next(divisors, wanted)
         whole, rest = divmod(total, length)
         return [length] * whole + ([rest] if rest else [])
+
+
+def check_memory(run: Run) -> None:
+    """Refuse so many seeds that not even their states fit into memory, before any is asked for.
+
+    Raises:
+      ValueError: they do not, or their evaluations do not.
+    """
+    state = jax.eval_shape(run.initial_state, jax.random.key(0))
+    _check_fits("--seeds", run.options.seeds, state, 1)
+    check_episodes(run, run.options.seeds, "--eval-episodes", run.options.eval_episodes)
+
+
+def check_episodes(run: Run, seeds: int, flag: str, number: int) -> None:
+    """Refuse so many episodes at once that not even their environments fit into memory.
+
+    Raises:
+      ValueError: they do not.
+    """
+
+    def one(key):
+        memory = run.algorithm.initial_memory(1)
+        return begin(key, run.env, run.env_params, memory, num_envs=1)
+
+    _check_fits(flag, number, jax.eval_shape(one, jax.random.key(0)), seeds)
+
+
+def _check_fits(flag: str, number: int, one: PyTree, times: int) -> None:
+    """Raise ValueError if so many of `times` such trees are more than memory holds."""
+    devices = tuple(jax.local_devices())
+    each = times * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one))
+    limit = memory_limit_of(devices) * len(devices)
+    if each * number > limit:
+        raise ValueError(
+            f"{flag} {number:,} at once need at least {each * number / 2**30:,.0f} GiB, "
+            f"{limit / 2**30:,.0f} are allowed: at most {limit // each:,} fit."
+        )
 
 
 def make_run(name: str, options: RunOptions) -> Run:
@@ -82,6 +127,7 @@ def make_run(name: str, options: RunOptions) -> Run:
             f"--total-steps must be at least {options.steps_per_update}, the steps of one "
             f"update, not {options.total_steps}."
         )
+    check("The number of updates", options.num_updates, Count)
     env, env_params = build_env(options)
     algorithm = build_algorithm(name, options, env, env_params)
     run = Run(name, options, env, env_params, algorithm)

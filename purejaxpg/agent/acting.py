@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from purejaxpg.agent.rollout import Loop, begin
+from purejaxpg.arguments import Count, EnvParams, Key, check_pair, checked
 from purejaxpg.functional.distributions import check_support
 from purejaxpg.types import Act, Env, Network, PyTree, Transition
 
@@ -80,8 +81,9 @@ def initial_memory(networks: PolicyValue, num_envs: int) -> PolicyValue:
     return PolicyValue(*(network.initial_memory(num_envs) for network in networks))
 
 
+@checked
 def begin_agent(
-    key: jax.Array, env: Env, env_params: PyTree, networks: PolicyValue, *, num_envs: int
+    key: Key, env: Env, env_params: EnvParams, networks: PolicyValue, *, num_envs: Count
 ) -> tuple[PolicyValue, Loop]:
     """Draw the networks' parameters and reset the environments.
 
@@ -96,7 +98,9 @@ def begin_agent(
       The parameters of both networks, and where the first rollout begins.
 
     Raises:
-      ValueError: the policy's distribution does not fit the environment's action space.
+      TypeError: an argument is not of the kind that its annotation says, or the policy gives no distribution.
+      ValueError: the policy's distribution does not fit the environment's action space, or the value network
+        does not give one number per state.
     """
     policy_key, value_key, env_key = jax.random.split(key, 3)
     memory = initial_memory(networks, num_envs)
@@ -104,13 +108,22 @@ def begin_agent(
     policy, value = raw_networks(networks, env, env_params)
     obs, start = loop.obs[None], loop.start[None]
     params = PolicyValue(policy.init(policy_key, obs), value.init(value_key, obs))
-    distribution, _ = policy.apply(params.policy, memory.policy, obs, start)
+    applied = policy.apply(params.policy, memory.policy, obs, start)
+    distribution, _ = check_pair("apply of the policy", applied, "distribution", "memory")
     check_support(distribution, env.action_space(env_params))
+    applied = jax.eval_shape(value.apply, params.value, memory.value, obs, start)
+    values, _ = check_pair("apply of the value network", applied, "values", "memory")
+    if getattr(values, "shape", None) != start.shape:
+        raise ValueError(
+            f"The value network gives {getattr(values, 'shape', 'no array')} where it is shown [T, B] = "
+            f"{start.shape} states: it must give one number each."
+        )
     return params, loop
 
 
+@checked
 def choose_action(
-    key: jax.Array,
+    key: Key,
     policy: Network,
     params: PyTree,
     memory: PyTree,

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from purejaxpg.agent.acting import PolicyValue, act_in_rollout
 from purejaxpg.agent.rollout import Loop, unroll
 from purejaxpg.agent.values import recurrent_state_values, state_values
+from purejaxpg.arguments import check_pair, check_shapes
+from purejaxpg.functional.advantages import AdvantageFn
 from purejaxpg.functional.distributions import Distribution
 from purejaxpg.types import Env, Network, PyTree, RewardFn, Transition
 
@@ -89,6 +91,32 @@ def gather_experience(
     return loop, Experience(transitions, reward, extras, distribution, log_prob, *values, memory)
 
 
+def estimated_advantage(
+    advantage_fn: AdvantageFn, experience: Experience
+) -> tuple[jax.Array, jax.Array]:
+    """What an estimator makes of an experience.
+
+    Args:
+      advantage_fn: the estimator.
+      experience: of a rollout.
+
+    Returns:
+      `(advantage, value_target)`, `[T, num_envs]` each.
+
+    Raises:
+      ValueError: it returns anything else.
+    """
+    transitions, reward = experience.transitions, experience.reward
+    values, ends = (
+        (experience.value, experience.next_value),
+        (transitions.terminated, transitions.truncated),
+    )
+    estimate = advantage_fn(reward, *values, *ends)
+    advantage, target = check_pair("advantage_fn", estimate, "advantage", "value_target")
+    check_shapes(reward=reward, advantage=advantage, value_target=target)
+    return advantage, target
+
+
 def learnt_reward(
     reward_fn: RewardFn | None,
     transitions: Transition,
@@ -105,11 +133,17 @@ def learnt_reward(
 
     Returns:
       The reward `[T, num_envs]`, and name -> `[T, num_envs]`.
+
+    Raises:
+      ValueError: `reward_fn` returns another shape.
     """
     if reward_fn is None:
         return transitions.reward, {}
     given = reward_fn(transitions, log_prob_fn(), env_params)
-    return given if isinstance(given, tuple) else (given, {})
+    reward, extras = given if isinstance(given, tuple) else (given, {})
+    named = {f"extras {name!r}": x for name, x in extras.items()}
+    check_shapes(rollout=transitions.reward, **{"reward of reward_fn": reward}, **named)
+    return reward, extras
 
 
 def _evaluate_steps(

@@ -1,11 +1,13 @@
 """Shuffled epochs of minibatches over any update function."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from purejaxpg.leaves import leaf_paths
 from purejaxpg.types import Network, PyTree
 
 
@@ -30,8 +32,12 @@ def shuffled_epochs(
 
     Returns:
       The last carry and the metrics `[num_epochs * num_minibatches, ...]`.
+
+    Raises:
+      ValueError: leaves differ in L or S, or minibatches do not divide S evenly.
     """
-    size = jax.tree.leaves(data)[0].shape[1]
+    _, size = _leading_shape(data)
+    _check_divides("num_minibatches", num_minibatches, "the sequences", size)
     order = jax.vmap(lambda key: permutation(key, size))(jax.random.split(key, num_epochs))
     batches = order.reshape(num_epochs * num_minibatches, size // num_minibatches)
 
@@ -55,7 +61,11 @@ def sequences(data: PyTree, length: int) -> PyTree:
 
     Returns:
       `[length, T / length * B, ...]` in every leaf.
+
+    Raises:
+      ValueError: leaves differ in T or B, or the length does not divide T evenly.
     """
+    _check_divides("length", length, "the steps", _leading_shape(data)[0])
 
     def cut(x: jax.Array) -> jax.Array:
         pieces = x.reshape(-1, length, *x.shape[1:])
@@ -119,6 +129,21 @@ def permutation(key: jax.Array, size: int) -> jax.Array:
     low = jnp.uint32(2**index_bits - 1)
     words = (jax.random.bits(key, (size,), jnp.uint32) & ~low) | jnp.arange(size, dtype=jnp.uint32)
     return (jnp.sort(words) & low).astype(jnp.int32)
+
+
+def _leading_shape(data: PyTree) -> tuple[int, int]:
+    """The first two axes, which all leaves have in common. Gathers below rely on it."""
+    shapes = {path: leaf.shape[:2] for path, leaf in leaf_paths(data).items()}
+    if len(set(shapes.values())) != 1 or len(next(iter(shapes.values()))) != 2:
+        odd = Counter(shapes.values()).most_common()
+        found = ", ".join(
+            f"{shape} ({next(path for path in shapes if shapes[path] == shape) or 'the array'})"
+            for shape, _ in odd
+        )
+        raise ValueError(
+            f"All arrays of a batch need the same first two axes [T, B]; found {found}."
+        )
+    return next(iter(shapes.values()))
 
 
 def _take(x: jax.Array, indices: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from purejaxpg.agent.minibatch import sequences, shuffled_epochs
-from purejaxpg.arguments import StepsPerUpdate
+from purejaxpg.arguments import StepsPerUpdate, check_shapes
 from purejaxpg.functional.losses import value_loss
 from purejaxpg.types import PyTree, Transition
 
@@ -117,6 +117,10 @@ def fit_value(
       New parameters and state of the optimizer, and the loss L averaged over all minibatches, each as it was
       before its step.
 
+    Raises:
+      ValueError: target, weight and inputs are not all `[T, B, ...]`, or minibatches or sequences do not
+        divide the rollout.
+
     Example:
       >>> import jax, optax
       >>> obs, target = jax.numpy.ones((1, 2)), jax.numpy.full((1, 2), 3.0)
@@ -128,6 +132,7 @@ def fit_value(
       (1.5, 4.5)
     """
     weight = jnp.ones_like(target) if weight is None else weight
+    check_shapes(target=target, weight=weight)
 
     def step(carry, batch):
         params, opt_state = carry

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from purejaxpg.agent.acting import PolicyValue, begin_agent, make_act, network_output, raw_networks
-from purejaxpg.agent.experience import gather_experience
+from purejaxpg.agent.experience import estimated_advantage, gather_experience
 from purejaxpg.agent.metrics import complete_metrics
 from purejaxpg.agent.minibatch import choose_sequence_length
 from purejaxpg.agent.rollout import Loop
@@ -113,8 +113,7 @@ def actor_critic(
             num_steps=num_steps, reward_fn=reward_fn,
         )  # fmt: skip
         transitions, memory = old.transitions, old.memory
-        ends = transitions.terminated, transitions.truncated
-        advantage, target = advantage_fn(old.reward, old.value, old.next_value, *ends)
+        advantage, target = estimated_advantage(advantage_fn, old)
         advantage = normalize(advantage) if normalize_advantages else advantage
 
         def loss_fn(params):

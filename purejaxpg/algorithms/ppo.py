@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from purejaxpg.agent.acting import PolicyValue, begin_agent, make_act, network_output, raw_networks
-from purejaxpg.agent.experience import gather_experience
+from purejaxpg.agent.experience import estimated_advantage, gather_experience
 from purejaxpg.agent.metrics import complete_metrics
 from purejaxpg.agent.minibatch import choose_sequence_length, sequences, shuffled_epochs
 from purejaxpg.agent.rollout import Loop
@@ -152,8 +152,7 @@ def ppo(
             rollout_key, env, env_params, agent, state.params, state.loop,
             num_steps=num_steps, reward_fn=reward_fn,
         )  # fmt: skip
-        ends = old.transitions.terminated, old.transitions.truncated
-        advantage, target = advantage_fn(old.reward, old.value, old.next_value, *ends)
+        advantage, target = estimated_advantage(advantage_fn, old)
         weights = (clip_eps, value_coef, entropy_coef)
         clip, value_weight, entropy_weight = (resolve(x, state.update) for x in weights)
         policy_loss_fn = policy_loss or partial(policy_losses.clip_policy_loss, clip_eps=clip)
@@ -172,7 +171,7 @@ def ppo(
                 eps = resolve(value_clip_eps, state.update)
                 value_term = clipped_value_loss(new_value, old.value, target, clip_eps=eps)
             terms = {
-                "policy_loss": policy_loss_fn(policy_losses.PolicyBatch(
+                "policy_loss": policy_losses.per_sample(policy_loss_fn, policy_losses.PolicyBatch(
                     log_prob, old.log_prob, advantage, new, old.distribution, transitions, old.extras
                 )),
                 "value_loss": value_term,

@@ -23,7 +23,12 @@ from purejaxpg.arguments import (
 from purejaxpg.functional import trust_region
 from purejaxpg.functional.advantages import gae_advantage, normalize
 from purejaxpg.functional.diagnostics import explained_variance, gradient_norm
-from purejaxpg.functional.policy_losses import PolicyBatch, PolicyLoss, surrogate_policy_loss
+from purejaxpg.functional.policy_losses import (
+    PolicyBatch,
+    PolicyLoss,
+    per_sample,
+    surrogate_policy_loss,
+)
 from purejaxpg.functional.schedules import resolve
 from purejaxpg.types import Algorithm, Env, Network, PyTree, RewardFn
 
@@ -150,7 +155,7 @@ def trpo(
 
         def evaluate(params):
             new = network_output(agent.policy, params, memory.policy, transitions)
-            loss = policy_loss(PolicyBatch(
+            loss = per_sample(policy_loss, PolicyBatch(
                 new.log_prob(transitions.action), old.log_prob, advantage, new, old.distribution,
                 transitions, old.extras,
             ))  # fmt: skip

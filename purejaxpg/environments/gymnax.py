@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from purejaxpg.arguments import near
+from purejaxpg.arguments import check, near
 from purejaxpg.environments.parameters import override
 from purejaxpg.environments.wrappers import boolean_observations, clip_actions, episode_statistics
 from purejaxpg.types import Box, Discrete, Env, PyTree, Space, strong
@@ -37,7 +37,7 @@ def make(
 
     Raises:
       ValueError: unknown id, constructor argument or parameter; the message names near matches.
-      TypeError: the id is no string.
+      TypeError: the id is no string, or `env_kwargs` no dict.
       ConnectionError: the environment downloads data (MNISTBandit-bsuite) and cannot.
 
     Example:
@@ -52,6 +52,7 @@ def make(
         raise TypeError(
             f"env_id must be a string, not a {type(env_id).__name__}; from_gymnax takes an environment."
         )
+    check("env_kwargs", env_kwargs, dict[str, Any] | None)
     env_kwargs = env_kwargs or {}
     if env_id not in registration._registry:
         raise ValueError(

@@ -34,7 +34,8 @@ def override(
       Parameters of the same structure.
 
     Raises:
-      ValueError: an unknown or ambiguous name, with near matches, or no number.
+      ValueError: an unknown or ambiguous name, with near matches, or no finite number (as far as it is not
+        traced), or what follows from it is none.
 
     Example:
       >>> import purejaxpg as pg
@@ -52,8 +53,11 @@ def override(
         changed = {find_path(env_params, name): value for name, value in values.items()}
     except ValueError as error:
         raise ValueError(f"{owner} has {error}") from None
-    derived = _derived({**leaf_paths(env_params), **changed}, changed)
-    return replace_leaves(env_params, {**derived, **changed})
+    changed |= _derived({**leaf_paths(env_params), **changed}, changed)
+    for path, value in changed.items():
+        if not isinstance(value, jax.core.Tracer) and not np.isfinite(value).all():
+            raise ValueError(f"Parameter {path} of {owner} must be finite, not {value}.")
+    return replace_leaves(env_params, changed)
 
 
 def _derived(leaves: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,6 +66,6 @@ def _derived(leaves: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str,
     for path in leaves:
         prefix, _, name = path.rpartition(".")
         sources = [f"{prefix}.{source}".lstrip(".") for source in _SOURCES]
-        if name in _DERIVED and any(source in changed for source in sources):
+        if name in _DERIVED and path not in changed and any(x in changed for x in sources):
             found[path] = _DERIVED[name](*(leaves[source] for source in sources))
     return found

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purejaxpg.arguments import Count, EnvParams, Fraction, checked
 from purejaxpg.environments.gymnax import make
 from purejaxpg.environments.wrappers import episode_statistics, map_observations
 from purejaxpg.functional.distributions import categorical
@@ -30,7 +31,8 @@ class Tabular(NamedTuple):
     cells: np.ndarray
 
 
-def frozen_lake(*, success_rate: float = 1 / 3, **env_kwargs: Any) -> Tabular:
+@checked
+def frozen_lake(*, success_rate: Fraction = 1 / 3, **env_kwargs: Any) -> Tabular:
     """FrozenLake-misc of gymnax. The states are the cells of the lake that are neither a hole nor the goal.
 
     The chosen move is made with probability `success_rate`, otherwise one of the two at right angles;
@@ -44,7 +46,8 @@ def frozen_lake(*, success_rate: float = 1 / 3, **env_kwargs: Any) -> Tabular:
       A `Tabular`. Actions are left, down, right, up.
 
     Raises:
-      ValueError: an argument that gymnax's constructor does not take.
+      TypeError: a probability is no number.
+      ValueError: a probability is out of range, or an argument that gymnax's constructor does not take.
 
     Example:
       >>> import purejaxpg as pg
@@ -67,7 +70,8 @@ def frozen_lake(*, success_rate: float = 1 / 3, **env_kwargs: Any) -> Tabular:
     return Tabular(indexed(env, observations), env_params, check(mdp), cells)
 
 
-def four_rooms(*, fail_prob: float = 1 / 3, **env_kwargs: Any) -> Tabular:
+@checked
+def four_rooms(*, fail_prob: Fraction = 1 / 3, **env_kwargs: Any) -> Tabular:
     """FourRooms-misc of gymnax with a fixed start and goal. The states are the free cells except the goal.
 
     With probability 4/3 `fail_prob`, but at most 1, a move drawn uniformly from all four replaces the
@@ -81,7 +85,8 @@ def four_rooms(*, fail_prob: float = 1 / 3, **env_kwargs: Any) -> Tabular:
       A `Tabular`. Actions are up, right, down, left.
 
     Raises:
-      ValueError: an argument that gymnax's constructor does not take.
+      TypeError: a probability is no number.
+      ValueError: a probability is out of range, or an argument that gymnax's constructor does not take.
 
     Example:
       >>> import purejaxpg as pg
@@ -95,7 +100,8 @@ def four_rooms(*, fail_prob: float = 1 / 3, **env_kwargs: Any) -> Tabular:
     return Tabular(indexed(env, observations), env_params, check(mdp), observations[:, :2])
 
 
-def tabulate(env: Env, env_params: PyTree) -> tuple[np.ndarray, FiniteMDP]:
+@checked
+def tabulate(env: Env, env_params: EnvParams) -> tuple[np.ndarray, FiniteMDP]:
     """Step a deterministic environment from every state it can reach, with every action.
 
     Observations must tell states apart; rewards, terminations and the first state must not be random.
@@ -108,7 +114,7 @@ def tabulate(env: Env, env_params: PyTree) -> tuple[np.ndarray, FiniteMDP]:
       The observations `[S, ...]` of the states, the first state first, and the arrays of the process.
 
     Raises:
-      TypeError: the actions are not discrete.
+      TypeError: `env` is no `Env`, or the actions are not discrete.
 
     Example:
       >>> import jax.numpy as jnp
@@ -204,7 +210,8 @@ class FromMDPState(NamedTuple):
     time: jax.Array
 
 
-def from_mdp(mdp: FiniteMDP, *, limit: int) -> Env:
+@checked
+def from_mdp(mdp: FiniteMDP, *, limit: Count) -> Env:
     """A finite MDP as an environment; its `env_params` are the arrays, a `FiniteMDP`, and may be traced.
 
     Rewards are the expected ones. Observations are as in `Tabular`. Resets and steps consume their key.
@@ -217,7 +224,8 @@ def from_mdp(mdp: FiniteMDP, *, limit: int) -> Env:
       The environment, with episode statistics.
 
     Raises:
-      ValueError: `limit` is below 1.
+      TypeError: `mdp` is no `FiniteMDP`, or `limit` no integer.
+      ValueError: `limit` is below 1, or the arrays are no process (where they are not traced).
 
     Example:
       >>> import jax
@@ -230,9 +238,9 @@ def from_mdp(mdp: FiniteMDP, *, limit: int) -> Env:
       >>> float(reward), bool(terminated), bool(truncated)
       (3.0, True, False)
     """
-    states, actions = mdp.reward.shape
-    if limit < 1:
-        raise ValueError(f"limit={limit} must be at least 1.")
+    states, actions = np.shape(mdp.reward)
+    if not any(isinstance(x, jax.core.Tracer) for x in mdp):
+        check(mdp)
 
     def reset(key, params):
         index = jax.random.choice(key, states, p=params.start).astype(jnp.int32)
@@ -273,7 +281,8 @@ def chances_of(row: jax.Array) -> jax.Array:
     return jnp.append(row, jnp.where(end > 1e-5, end, 0.0))
 
 
-def tabular_policy(num_actions: int) -> Network:
+@checked
+def tabular_policy(num_actions: Count) -> Network:
     """A softmax policy whose parameters are its logits `[S, A]`, 0 at first, for one-hot observations.
 
     Args:
@@ -281,6 +290,10 @@ def tabular_policy(num_actions: int) -> Network:
 
     Returns:
       A feed-forward policy `Network`.
+
+    Raises:
+      TypeError: `num_actions` is no integer.
+      ValueError: it is below 1.
 
     Example:
       >>> import jax.numpy as jnp
@@ -294,6 +307,7 @@ def tabular_policy(num_actions: int) -> Network:
     return _table((num_actions,), categorical)
 
 
+@checked
 def tabular_value() -> Network:
     """A value function whose parameters are its values `[S]`, 0 at first, for one-hot observations.
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purejaxpg.arguments import check_step, checked
 from purejaxpg.types import Box, Discrete, Env, Masked, PyTree, on_obs
 
 
@@ -27,6 +28,7 @@ class EpisodeStatistics(NamedTuple):
     episode_length: jax.Array
 
 
+@checked
 def episode_statistics(env: Env) -> Env:
     """Add the return and the length of the episode, up to and with this step, to `info`.
 
@@ -39,6 +41,10 @@ def episode_statistics(env: Env) -> Env:
     Returns:
       The environment, whose `info` also has `episode_return` (units of the reward) and `episode_length`
       (steps).
+
+    Raises:
+      TypeError: `env` is no `Env`.
+      ValueError: by `step`, where that of `env` does not return six values.
 
     Example:
       >>> import purejaxpg as pg
@@ -61,7 +67,9 @@ def episode_statistics(env: Env) -> Env:
         return obs, EpisodeStatistics(state, jnp.zeros(()), jnp.zeros((), jnp.int32))
 
     def step(key, state, action, params):
-        obs, env_state, reward, *ends, info = env.step(key, state.env_state, action, params)
+        obs, env_state, reward, *ends, info = check_step(
+            env.step(key, state.env_state, action, params)
+        )
         new = EpisodeStatistics(env_state, state.episode_return + reward, state.episode_length + 1)
         counts = {"episode_return": new.episode_return, "episode_length": new.episode_length}
         return obs, new, reward, *ends, {**info, **counts}
@@ -69,6 +77,7 @@ def episode_statistics(env: Env) -> Env:
     return env._replace(reset=reset, step=step)
 
 
+@checked
 def map_observations(env: Env, function: Callable[[jax.Array], jax.Array]) -> Env:
     """Store other observations: a function of the raw ones.
 
@@ -104,6 +113,7 @@ def map_observations(env: Env, function: Callable[[jax.Array], jax.Array]) -> En
     return env._replace(reset=reset, step=step)
 
 
+@checked
 def boolean_observations(env: Env) -> Env:
     """Store observations that are all 0 or 1 as booleans, which take a quarter of the memory of float32.
 
@@ -113,6 +123,9 @@ def boolean_observations(env: Env) -> Env:
     Returns:
       The environment, with boolean raw observations. `observe` makes them float32 again, before anything
       that the environment's own `observe` does.
+
+    Raises:
+      TypeError: `env` is no `Env`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -134,6 +147,7 @@ def boolean_observations(env: Env) -> Env:
     )
 
 
+@checked
 def flatten_observations(env: Env) -> Env:
     """Make every observation a vector, as it is stored and as networks are given it.
 
@@ -142,6 +156,9 @@ def flatten_observations(env: Env) -> Env:
 
     Returns:
       The environment, with raw observations `[prod(shape)]`; those of a `Discrete` space become `[1]`.
+
+    Raises:
+      TypeError: `env` is no `Env`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -172,6 +189,7 @@ def flatten_observations(env: Env) -> Env:
     return flat._replace(observation_space=observation_space, observe=observe)
 
 
+@checked
 def mask_actions(env: Env, mask_fn: Callable[[jax.Array, PyTree], jax.Array]) -> Env:
     """Forbid actions: policies then give them probability exactly 0.
 
@@ -187,6 +205,7 @@ def mask_actions(env: Env, mask_fn: Callable[[jax.Array, PyTree], jax.Array]) ->
       The environment, whose `observe` gives a `Masked`.
 
     Raises:
+      TypeError: `env` is no `Env`, or `mask_fn` no function.
       ValueError: by `observe`, where the actions are continuous or the mask is not one of n actions.
 
     Example:
@@ -206,15 +225,17 @@ def mask_actions(env: Env, mask_fn: Callable[[jax.Array, PyTree], jax.Array]) ->
     def observe(obs, params):
         space = env.action_space(params)
         mask = mask_fn(obs, params)
-        if not isinstance(space, Discrete) or mask.shape[-1:] != (space.n,):
+        if not isinstance(space, Discrete) or np.shape(mask)[-1:] != (space.n,):
             raise ValueError(
-                f"A mask of {mask.shape[-1:]} actions does not fit the actions {space}."
+                f"A mask of shape {np.shape(mask)[-1:]} does not fit the actions {space}: it needs one boolean "
+                "for each of the discrete actions."
             )
         return Masked(env.observe(obs, params), mask)
 
     return env._replace(observe=observe)
 
 
+@checked
 def clip_actions(env: Env) -> Env:
     """Clip continuous actions to the bounds of the action space. Stored actions stay unclipped.
 
@@ -225,6 +246,7 @@ def clip_actions(env: Env) -> Env:
       The environment, with the same action space.
 
     Raises:
+      TypeError: `env` is no `Env`.
       ValueError: by `step` and `action_space`, where the actions are discrete.
 
     Example:
@@ -242,9 +264,10 @@ def clip_actions(env: Env) -> Env:
     def transform(action, space):
         return jnp.clip(action, space.low, space.high)
 
-    return _transform_actions(env, transform, lambda space: space, "clip_actions")
+    return _transform_actions(env, transform, lambda space: space, "clip_actions", finite=False)
 
 
+@checked
 def rescale_actions(env: Env) -> Env:
     """Let continuous actions in [-1, 1] span the bounds of the action space, affinely.
 
@@ -255,7 +278,8 @@ def rescale_actions(env: Env) -> Env:
       The environment, with the actions `Box(-1.0, 1.0, shape)`. Actions beyond these are not clipped.
 
     Raises:
-      ValueError: by `step` and `action_space`, where the actions are discrete.
+      TypeError: `env` is no `Env`.
+      ValueError: by `step` and `action_space`, where the actions are discrete or their bounds infinite.
 
     Example:
       >>> import purejaxpg as pg
@@ -277,6 +301,7 @@ def rescale_actions(env: Env) -> Env:
     )
 
 
+@checked
 def squash_actions(env: Env) -> Env:
     """Let unbounded continuous actions span the bounds of the action space through tanh.
 
@@ -289,7 +314,8 @@ def squash_actions(env: Env) -> Env:
       The environment, with the actions `Box(-inf, inf, shape)`.
 
     Raises:
-      ValueError: by `step` and `action_space`, where the actions are discrete.
+      TypeError: `env` is no `Env`.
+      ValueError: by `step` and `action_space`, where the actions are discrete or their bounds infinite.
 
     Example:
       >>> import purejaxpg as pg
@@ -312,11 +338,15 @@ def squash_actions(env: Env) -> Env:
     )
 
 
-def _transform_actions(env: Env, transform, transform_space, name: str) -> Env:
+def _transform_actions(
+    env: Env, transform: Callable, transform_space: Callable, name: str, *, finite: bool = True
+) -> Env:
     def bounded(params) -> Box:
         space = env.action_space(params)
         if isinstance(space, Discrete):
             raise ValueError(f"{name} needs continuous actions; this environment's are {space}.")
+        if finite and not np.isfinite([*np.ravel(space.low), *np.ravel(space.high)]).all():
+            raise ValueError(f"{name} needs finite bounds of the actions; they are {space}.")
         return space
 
     def step(key, state, action, params):

@@ -11,7 +11,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from purejaxpg.arguments import Count, Fraction, checked
+from purejaxpg.arguments import Count, Fraction, check_shapes, checked
 from purejaxpg.functional.diagnostics import shift
 from purejaxpg.functional.returns import (
     discounted_returns,
@@ -73,6 +73,10 @@ def td_advantage(
     Returns:
       `(advantage, value_target)`, `[T, ...]` each, in units of the reward.
 
+    Raises:
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape, or a number is out of range.
+
     Example:
       >>> import jax.numpy as jnp
       >>> import purejaxpg as pg
@@ -81,6 +85,7 @@ def td_advantage(
       >>> advantage.tolist(), target.tolist()
       ([-1.0, -1.0], [2.0, 2.0])
     """
+    check_shapes(reward=reward, value=value, truncated=truncated)
     target = td_targets(reward, next_value, terminated, discount=discount)
     return target - value, target
 
@@ -112,6 +117,10 @@ def n_step_advantage(
     Returns:
       `(advantage, value_target)`, `[T, ...]` each, in units of the reward.
 
+    Raises:
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape, or a number is out of range.
+
     Example:
       >>> import jax.numpy as jnp
       >>> import purejaxpg as pg
@@ -120,6 +129,7 @@ def n_step_advantage(
       >>> target.tolist()
       [3.5, 3.5, 5.0]
     """
+    check_shapes(reward=reward, value=value)
     target = n_step_returns(reward, next_value, terminated, truncated, discount=discount, n=n)
     return target - value, target
 
@@ -151,6 +161,10 @@ def lambda_advantage(
     Returns:
       `(advantage, value_target)`, `[T, ...]` each, in units of the reward.
 
+    Raises:
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape, or a number is out of range.
+
     Example:
       >>> import jax.numpy as jnp
       >>> import purejaxpg as pg
@@ -160,6 +174,7 @@ def lambda_advantage(
       >>> target.tolist()
       [2.75, 3.0]
     """
+    check_shapes(reward=reward, value=value)
     target = lambda_returns(
         reward, next_value, terminated, truncated, discount=discount, lambda_=lambda_
     )
@@ -192,6 +207,10 @@ def monte_carlo_advantage(
     Returns:
       `(advantage, value_target)`, `[T, ...]` each, in units of the reward.
 
+    Raises:
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape, or a number is out of range.
+
     Example:
       >>> import jax.numpy as jnp
       >>> import purejaxpg as pg
@@ -200,6 +219,7 @@ def monte_carlo_advantage(
       >>> target.tolist()
       [2.75, 3.5, 5.0]
     """
+    check_shapes(reward=reward, value=value)
     target = discounted_returns(reward, next_value, terminated, truncated, discount=discount)
     return target - value, target
 
@@ -232,6 +252,10 @@ def gae_advantage(
     Returns:
       `(advantage, value_target)`, `[T, ...]` each, in units of the reward. Advantages are not normalised.
 
+    Raises:
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape, or a number is out of range.
+
     Example:
       >>> import jax.numpy as jnp
       >>> import purejaxpg as pg
@@ -258,6 +282,9 @@ def with_target_of(advantage_fn: AdvantageFn, target_fn: AdvantageFn) -> Advanta
     Returns:
       An estimator of the same signature.
 
+    Raises:
+      TypeError: an argument is no function.
+
     Example:
       >>> import jax.numpy as jnp
       >>> import purejaxpg as pg
@@ -274,6 +301,7 @@ def with_target_of(advantage_fn: AdvantageFn, target_fn: AdvantageFn) -> Advanta
     return both
 
 
+@checked
 def normalize(advantage: jax.Array, where: jax.Array | None = None) -> jax.Array:
     """Shift and scale to mean 0 and standard deviation 1 over all samples; constants become 0.
 
@@ -285,12 +313,18 @@ def normalize(advantage: jax.Array, where: jax.Array | None = None) -> jax.Array
     Returns:
       `(advantage - mean) / (standard deviation + 1e-8)`, of the same shape.
 
+    Raises:
+      TypeError: an argument is no array.
+      ValueError: there are no samples, or `where` has another shape.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from purejaxpg.functional.advantages import normalize
       >>> normalize(jnp.array([1.0, 3.0])).tolist(), normalize(jnp.array([0.1, 0.1])).tolist()
       ([-1.0, 1.0], [0.0, 0.0])
     """
+    if where is not None:
+        check_shapes(advantage=advantage, where=where)
     advantage = shift(advantage)
     mean, deviation = jnp.mean(advantage, where=where), jnp.std(advantage, where=where)
     return (advantage - mean) / (deviation + 1e-8)

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from purejaxpg.types import PyTree
+from purejaxpg.arguments import check, check_shapes, checked
+from purejaxpg.types import PyTree, Scalar
 
 
+@checked
 def explained_variance(value: jax.Array, target: jax.Array) -> jax.Array:
     """1 - Var[target - value] / Var[target] over all samples.
 
@@ -20,12 +22,17 @@ def explained_variance(value: jax.Array, target: jax.Array) -> jax.Array:
     Returns:
       A scalar of at most 1; 0 where the targets do not vary.
 
+    Raises:
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape, or are empty.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from purejaxpg.functional.diagnostics import explained_variance
       >>> float(explained_variance(jnp.array([0.0, 1.0]), jnp.array([0.0, 2.0])))  # 1 - (1/4) / 1
       0.75
     """
+    check_shapes(value=value, target=target)
     variance = jnp.var(shift(target))
     varies = variance > 0
     return jnp.where(varies, 1 - jnp.var(target - value) / jnp.where(varies, variance, 1.0), 0.0)
@@ -40,16 +47,22 @@ def gradient_norm(gradient: PyTree) -> jax.Array:
     Returns:
       A scalar, in the units of the entries.
 
+    Raises:
+      TypeError: a leaf is no array.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from purejaxpg.functional.diagnostics import gradient_norm
       >>> float(gradient_norm({"kernel": jnp.array([[3.0]]), "bias": jnp.array([4.0])}))
       5.0
     """
+    for leaf in jax.tree.leaves(gradient):
+        check("a leaf of gradient", leaf, Scalar)
     # Of one vector, as `adam` makes it: a norm leaf by leaf takes two kernels per leaf more.
     return optax.tree.norm(ravel_pytree(gradient)[0])
 
 
+@checked
 def shift(x: jax.Array) -> jax.Array:
     """Subtract the first sample from all of them.
 
@@ -62,10 +75,16 @@ def shift(x: jax.Array) -> jax.Array:
     Returns:
       `[...]`, with 0 for the first sample in row-major order.
 
+    Raises:
+      TypeError: `x` is no array.
+      ValueError: it is empty.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from purejaxpg.functional.diagnostics import shift
       >>> shift(jnp.array([2.0, 5.0])).tolist()
       [0.0, 3.0]
     """
+    if x.size == 0:
+        raise ValueError(f"An array of at least one sample is needed, not of shape {x.shape}.")
     return x - x.reshape(-1)[0]

@@ -6,9 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from purejaxpg.types import PyTree, Scalar
+from purejaxpg.arguments import Fraction, check_alike, check_shapes, checked
+from purejaxpg.types import PyTree
 
 
+@checked
 def accumulate(
     fn: Callable[[PyTree, Any], jax.Array],
     params: PyTree,
@@ -16,7 +18,7 @@ def accumulate(
     inputs: Any,
     start: jax.Array,
     *,
-    decay: Scalar,
+    decay: Fraction,
 ) -> PyTree:
     """Accumulating traces z <- decay z + gradient of fn, and z = gradient where an episode starts.
 
@@ -33,6 +35,10 @@ def accumulate(
     Returns:
       The new traces, of the structure and shapes of `traces`.
 
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a number is out of range, or the traces are not one of each parameter and environment.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from purejaxpg.functional.eligibility import accumulate
@@ -42,6 +48,16 @@ def accumulate(
       [5.0, 3.0]
     """
 
+    num_envs = start.shape[-1:]
+    check_alike(
+        traces=traces,
+        **{
+            "[num_envs, ...] of params": jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(num_envs + jnp.shape(x), jnp.result_type(x)), params
+            )
+        },
+    )
+
     def of_one(z, one, start):
         one = jax.tree.map(lambda x: x[:, None], one)
         gradient = jax.grad(lambda params: fn(params, one)[0, 0])(params)
@@ -50,6 +66,7 @@ def accumulate(
     return jax.vmap(of_one, in_axes=(0, 1, 1))(traces, inputs, start)
 
 
+@checked
 def weighted_mean(traces: PyTree, weight: jax.Array) -> PyTree:
     """The mean over environments of weight times trace.
 
@@ -60,10 +77,18 @@ def weighted_mean(traces: PyTree, weight: jax.Array) -> PyTree:
     Returns:
       A pytree of the structure of `traces` without their first axis.
 
+    Raises:
+      TypeError: the weight is no array.
+      ValueError: it is not one number for each environment.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from purejaxpg.functional.eligibility import weighted_mean
       >>> float(weighted_mean(jnp.array([4.0, 2.0]), jnp.array([[1.0, -3.0]])))
       -1.0
     """
+    for z in jax.tree.leaves(traces):
+        check_shapes(
+            weight=weight, **{"[1, num_envs] of traces": jax.ShapeDtypeStruct((1, len(z)), z.dtype)}
+        )
     return jax.tree.map(lambda z: jnp.tensordot(weight[0], z, 1) / weight.shape[1], traces)

@@ -1,7 +1,8 @@
 """Exact values, returns and policy gradients of small Markov decision processes, by linear algebra.
 
-A policy is an array `[S, A]` of probabilities. Everything differentiates and vmaps: the exact gradient of
-the softmax policy with logits theta `[S, A]` is
+A policy is an array `[S, A]` of probabilities. Where arrays are not traced, a policy or a process whose rows
+are no probabilities raises ValueError. Everything differentiates and vmaps: the exact gradient of the softmax
+policy with logits theta `[S, A]` is
 
     jax.grad(lambda theta: expected_return(mdp, jax.nn.softmax(theta), discount=0.99))(theta)
 
@@ -18,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purejaxpg.types import Scalar
+from purejaxpg.arguments import Fraction, NotNegative, Steps, checked
+from purejaxpg.arguments import check as check_kind
 
 
 class FiniteMDP(NamedTuple):
@@ -43,7 +45,8 @@ class FiniteMDP(NamedTuple):
     start: jax.Array
 
 
-def check(mdp: FiniteMDP, *, tolerance: float = 1e-5) -> FiniteMDP:
+@checked
+def check(mdp: FiniteMDP, *, tolerance: NotNegative = 1e-5) -> FiniteMDP:
     """Check that the arrays of a process fit together. Not for traced arrays.
 
     Args:
@@ -54,6 +57,7 @@ def check(mdp: FiniteMDP, *, tolerance: float = 1e-5) -> FiniteMDP:
       `mdp` itself.
 
     Raises:
+      TypeError: `mdp` is no `FiniteMDP` of arrays.
       ValueError: the shapes do not fit, a row of `transition` is negative or sums to more than 1, or
         `start` is no distribution.
 
@@ -63,21 +67,19 @@ def check(mdp: FiniteMDP, *, tolerance: float = 1e-5) -> FiniteMDP:
       >>> stay_or_leave = jnp.array([[[1.0], [0.0]]])
       >>> mdp = check(FiniteMDP(stay_or_leave, jnp.array([[1.0, 3.0]]), jnp.array([1.0])))
     """
+    _check_shapes(mdp)
     transition, reward, start = (np.asarray(x) for x in mdp)
-    states, actions = reward.shape if reward.ndim == 2 else (0, 0)
-    if states == 0 or transition.shape != (states, actions, states) or start.shape != (states,):
-        raise ValueError(
-            "A FiniteMDP needs transition [S, A, S], reward [S, A] and start [S], found "
-            f"{transition.shape}, {reward.shape} and {start.shape}."
-        )
-    if transition.min() < -tolerance or transition.sum(-1).max() > 1 + tolerance:
+    if not (transition.min() >= -tolerance and transition.sum(-1).max() <= 1 + tolerance):
         raise ValueError("Rows of transition must be probabilities that sum to at most 1.")
-    if start.min() < -tolerance or abs(start.sum() - 1) > tolerance:
+    if not np.isfinite(reward).all():
+        raise ValueError("reward must be finite.")
+    if not (start.min() >= -tolerance and abs(start.sum() - 1) <= tolerance):
         raise ValueError("start must be probabilities that sum to 1.")
     return mdp
 
 
-def state_values(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> jax.Array:
+@checked
+def state_values(mdp: FiniteMDP, policy: jax.Array, *, discount: Fraction) -> jax.Array:
     """V, the solution of V = r_pi + discount P_pi V (Sutton and Barto 2018, eq. 3.14).
 
     Without a discount below 1 it exists only where every episode ends; elsewhere the result is not finite,
@@ -91,6 +93,10 @@ def state_values(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> jax.
     Returns:
       `[S]`, in the units of the reward.
 
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a number is out of range, or arrays do not fit together or are no probabilities.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from purejaxpg.functional.finite_mdp import FiniteMDP, state_values
@@ -102,7 +108,8 @@ def state_values(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> jax.
     return jnp.linalg.solve(jnp.eye(len(reward), dtype=reward.dtype) - discount * chain, reward)
 
 
-def action_values(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> jax.Array:
+@checked
+def action_values(mdp: FiniteMDP, policy: jax.Array, *, discount: Fraction) -> jax.Array:
     """Q, with Q(s, a) = r(s, a) + discount sum_s' P(s'|s, a) V(s').
 
     Args:
@@ -112,6 +119,10 @@ def action_values(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> jax
 
     Returns:
       `[S, A]`, in the units of the reward.
+
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a number is out of range, or arrays do not fit together or are no probabilities.
 
     Example:
       >>> import jax.numpy as jnp
@@ -123,7 +134,8 @@ def action_values(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> jax
     return mdp.reward + discount * mdp.transition @ state_values(mdp, policy, discount=discount)
 
 
-def advantages(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> jax.Array:
+@checked
+def advantages(mdp: FiniteMDP, policy: jax.Array, *, discount: Fraction) -> jax.Array:
     """A, with A(s, a) = Q(s, a) - V(s).
 
     Args:
@@ -133,6 +145,10 @@ def advantages(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> jax.Ar
 
     Returns:
       `[S, A]`, in the units of the reward.
+
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a number is out of range, or arrays do not fit together or are no probabilities.
 
     Example:
       >>> import jax.numpy as jnp
@@ -145,7 +161,8 @@ def advantages(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> jax.Ar
     return mdp.reward + discount * mdp.transition @ values - values[:, None]
 
 
-def expected_return(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> jax.Array:
+@checked
+def expected_return(mdp: FiniteMDP, policy: jax.Array, *, discount: Fraction) -> jax.Array:
     """J, the expected discounted return of an episode: the mean of V over the first state.
 
     Args:
@@ -155,6 +172,10 @@ def expected_return(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> j
 
     Returns:
       A scalar, in the units of the reward.
+
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a number is out of range, or arrays do not fit together or are no probabilities.
 
     Example:
       >>> import jax.numpy as jnp
@@ -166,7 +187,8 @@ def expected_return(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> j
     return mdp.start @ state_values(mdp, policy, discount=discount)
 
 
-def state_visits(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> jax.Array:
+@checked
+def state_visits(mdp: FiniteMDP, policy: jax.Array, *, discount: Fraction) -> jax.Array:
     """d, with d(s) = sum_t discount^t P(s_t = s): the solution of d = start + discount P_pi^T d.
 
     Args:
@@ -176,6 +198,10 @@ def state_visits(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> jax.
 
     Returns:
       `[S]`, the expected discounted number of visits in an episode; not normalised.
+
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a number is out of range, or arrays do not fit together or are no probabilities.
 
     Example:
       >>> import jax.numpy as jnp
@@ -189,8 +215,9 @@ def state_visits(mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar) -> jax.
     return jnp.linalg.solve(eye - discount * chain.T, mdp.start)
 
 
+@checked
 def finite_horizon_values(
-    mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar, horizon: int
+    mdp: FiniteMDP, policy: jax.Array, *, discount: Fraction, horizon: Steps
 ) -> jax.Array:
     """V_k, the value with k steps left, from V_0 = 0 by dynamic programming.
 
@@ -204,6 +231,10 @@ def finite_horizon_values(
 
     Returns:
       `[horizon + 1, S]`, in the units of the reward.
+
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a number is out of range, or arrays do not fit together or are no probabilities.
 
     Example:
       >>> import jax.numpy as jnp
@@ -222,8 +253,9 @@ def finite_horizon_values(
     return jnp.concatenate([zero[None], jax.lax.scan(one_more, zero, length=horizon)[1]])
 
 
+@checked
 def finite_horizon_return(
-    mdp: FiniteMDP, policy: jax.Array, *, discount: Scalar, horizon: int
+    mdp: FiniteMDP, policy: jax.Array, *, discount: Fraction, horizon: Steps
 ) -> jax.Array:
     """J_H, the expected discounted return of the first `horizon` steps of an episode.
 
@@ -236,6 +268,10 @@ def finite_horizon_return(
     Returns:
       A scalar, in the units of the reward.
 
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a number is out of range, or arrays do not fit together or are no probabilities.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from purejaxpg.functional.finite_mdp import FiniteMDP, finite_horizon_return
@@ -246,7 +282,8 @@ def finite_horizon_return(
     return mdp.start @ finite_horizon_values(mdp, policy, discount=discount, horizon=horizon)[-1]
 
 
-def state_distributions(mdp: FiniteMDP, policy: jax.Array, *, horizon: int) -> jax.Array:
+@checked
+def state_distributions(mdp: FiniteMDP, policy: jax.Array, *, horizon: Steps) -> jax.Array:
     """P(s_t = s) for t = 0, ..., horizon - 1.
 
     Args:
@@ -256,6 +293,10 @@ def state_distributions(mdp: FiniteMDP, policy: jax.Array, *, horizon: int) -> j
 
     Returns:
       `[horizon, S]`; row t sums to the probability that the episode has not terminated before step t.
+
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a number is out of range, or arrays do not fit together or are no probabilities.
 
     Example:
       >>> import jax.numpy as jnp
@@ -268,7 +309,8 @@ def state_distributions(mdp: FiniteMDP, policy: jax.Array, *, horizon: int) -> j
     return jax.lax.scan(lambda d, _: (d @ chain, d), mdp.start, length=horizon)[1]
 
 
-def with_death(mdp: FiniteMDP, *, discount: Scalar) -> FiniteMDP:
+@checked
+def with_death(mdp: FiniteMDP, *, discount: Fraction) -> FiniteMDP:
     """Discounting as a death state: every step is followed by termination with probability 1 - discount.
 
     The undiscounted values of the new process are the discounted ones of the old process.
@@ -280,6 +322,10 @@ def with_death(mdp: FiniteMDP, *, discount: Scalar) -> FiniteMDP:
     Returns:
       The process with `transition` multiplied by `discount`.
 
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a number is out of range, or the arrays are no process.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from purejaxpg.functional.finite_mdp import FiniteMDP, state_values, with_death
@@ -287,9 +333,11 @@ def with_death(mdp: FiniteMDP, *, discount: Scalar) -> FiniteMDP:
       >>> state_values(with_death(mdp, discount=0.5), jnp.array([[1.0, 0.0]]), discount=1.0).tolist()
       [2.0]
     """
+    _check(mdp)
     return mdp._replace(transition=discount * mdp.transition)
 
 
+@checked
 def with_restart(mdp: FiniteMDP) -> FiniteMDP:
     """A continuing task: where an episode would terminate, the next one begins.
 
@@ -299,6 +347,10 @@ def with_restart(mdp: FiniteMDP) -> FiniteMDP:
     Returns:
       The process in which what a row of `transition` lacks to 1 leads to the first state.
 
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a number is out of range, or the arrays are no process.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from purejaxpg.functional.finite_mdp import FiniteMDP, with_restart
@@ -306,10 +358,12 @@ def with_restart(mdp: FiniteMDP) -> FiniteMDP:
       >>> with_restart(mdp).transition.tolist()
       [[[1.0], [1.0]]]
     """
+    _check(mdp)
     ends = 1 - mdp.transition.sum(-1, keepdims=True)
     return mdp._replace(transition=mdp.transition + ends * mdp.start)
 
 
+@checked
 def with_action_noise(mdp: FiniteMDP, noise: jax.Array) -> FiniteMDP:
     """Where action a was chosen, action b is carried out with probability `noise[a, b]`.
 
@@ -320,6 +374,10 @@ def with_action_noise(mdp: FiniteMDP, noise: jax.Array) -> FiniteMDP:
     Returns:
       The process with `transition` and `reward` averaged over the action carried out.
 
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a number is out of range, or arrays do not fit together or are no probabilities.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from purejaxpg.functional.finite_mdp import FiniteMDP, with_action_noise
@@ -327,12 +385,47 @@ def with_action_noise(mdp: FiniteMDP, noise: jax.Array) -> FiniteMDP:
       >>> with_action_noise(mdp, jnp.array([[0.5, 0.5], [0.0, 1.0]])).reward.tolist()
       [[2.0, 3.0]]
     """
+    _check(mdp)
+    _check_rows("noise", noise, "[A, A]", 2 * mdp.reward.shape[1:])
     return mdp._replace(
         transition=jnp.einsum("ab,sbt->sat", noise, mdp.transition), reward=mdp.reward @ noise.T
     )
 
 
 def _chain(mdp: FiniteMDP, policy: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """P_pi `[S, S]` and r_pi `[S]`."""
+    """P_pi `[S, S]` and r_pi `[S]`. Refuses what are no probabilities, where arrays are not traced."""
+    _check(mdp)
+    _check_rows("policy", policy, "[S, A]", mdp.reward.shape)
     transition = jnp.einsum("sa,sat->st", policy, mdp.transition)
     return transition, jnp.sum(policy * mdp.reward, axis=-1)
+
+
+def _check(mdp: FiniteMDP) -> None:
+    """`check`, of the shapes alone where arrays are traced."""
+    if any(isinstance(x, jax.core.Tracer) for x in mdp):
+        _check_shapes(mdp)
+    else:
+        check(mdp)
+
+
+def _check_shapes(mdp: FiniteMDP) -> None:
+    for name, x in mdp._asdict().items():
+        check_kind(f"{name} of a FiniteMDP", x, jax.Array)
+    transition, reward, start = (x.shape for x in mdp)
+    if len(reward) != 2 or 0 in reward or transition != (*reward, reward[0]) or start != reward[:1]:
+        raise ValueError(
+            "A FiniteMDP needs transition [S, A, S], reward [S, A] and start [S], not shapes "
+            f"{transition}, {reward} and {start}."
+        )
+
+
+def _check_rows(name: str, rows: jax.Array, axes: str, shape: tuple[int, ...]) -> None:
+    """Refuse rows of another shape, or that are no probabilities where they are not traced."""
+    if rows.shape != shape:
+        raise ValueError(
+            f"{name} needs probabilities {axes} = {shape}, not an array of shape {rows.shape}."
+        )
+    if not isinstance(rows, jax.core.Tracer):
+        host = np.asarray(rows)
+        if not (host >= -1e-5).all() or not (abs(host.sum(-1) - 1) < 1e-4).all():
+            raise ValueError(f"Rows of {name} must be probabilities that sum to 1.")

@@ -7,23 +7,26 @@ the others: a product with 0, or a `where` around the loss alone, leaves a NaN i
 
 Gradients flow through the first argument alone (`log_prob`, `value`) unless a docstring says
 otherwise: advantages, targets and everything `old_` are stopped here. The importance ratio is
-ratio = exp(log_prob - old_log_prob). Real hyperparameters may be traced. Arrays of different shapes
-raise AssertionError.
+ratio = exp(log_prob - old_log_prob). A log ratio above 20 counts as 20 there, so that no ratio and no
+gradient of one overflows; the gradient stays that of the ratio, ratio d log_prob. Real hyperparameters may
+be traced; Python numbers out of range and arrays of different shapes raise ValueError.
 """
 
 from typing import TYPE_CHECKING
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from purejaxpg.types import Scalar
+from purejaxpg.arguments import NotNegative, Positive, check_shapes, checked
 
 if TYPE_CHECKING:  # importing distrax costs more than this whole module
     from purejaxpg.functional.distributions import Distribution
 
+_MAX_LOG_RATIO = 20.0
 
+
+@checked
 def policy_gradient_loss(log_prob: jax.Array, advantage: jax.Array) -> jax.Array:
     """-log_prob advantage, whose gradient is minus the policy gradient.
 
@@ -37,7 +40,8 @@ def policy_gradient_loss(log_prob: jax.Array, advantage: jax.Array) -> jax.Array
       `[...]`. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
 
     Raises:
-      AssertionError: the arrays differ in shape.
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -45,10 +49,11 @@ def policy_gradient_loss(log_prob: jax.Array, advantage: jax.Array) -> jax.Array
       >>> pg.policy_gradient_loss(jnp.array([-0.5, -2.0]), jnp.array([4.0, -1.0])).tolist()
       [2.0, -2.0]
     """
-    chex.assert_equal_shape([log_prob, advantage])
+    check_shapes(log_prob=log_prob, advantage=advantage)
     return -log_prob * stop_gradient(advantage)
 
 
+@checked
 def surrogate_loss(log_prob: jax.Array, old_log_prob: jax.Array, advantage: jax.Array) -> jax.Array:
     """-L^CPI = -ratio advantage. At ratio 1 its gradient is that of `policy_gradient_loss`.
 
@@ -64,7 +69,8 @@ def surrogate_loss(log_prob: jax.Array, old_log_prob: jax.Array, advantage: jax.
       `[...]`, in the units of the advantage. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
 
     Raises:
-      AssertionError: the arrays differ in shape.
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -73,12 +79,13 @@ def surrogate_loss(log_prob: jax.Array, old_log_prob: jax.Array, advantage: jax.
       >>> round(float(pg.surrogate_loss(log_prob, old_log_prob, jnp.array([3.0]))[0]), 3)
       -6.0
     """
-    chex.assert_equal_shape([log_prob, old_log_prob, advantage])
+    check_shapes(log_prob=log_prob, old_log_prob=old_log_prob, advantage=advantage)
     return -_ratio(log_prob, old_log_prob) * stop_gradient(advantage)
 
 
+@checked
 def ppo_clip_loss(
-    log_prob: jax.Array, old_log_prob: jax.Array, advantage: jax.Array, *, clip_eps: Scalar
+    log_prob: jax.Array, old_log_prob: jax.Array, advantage: jax.Array, *, clip_eps: Positive
 ) -> jax.Array:
     """-L^CLIP = -min(ratio advantage, clip(ratio, 1 - clip_eps, 1 + clip_eps) advantage).
 
@@ -97,7 +104,8 @@ def ppo_clip_loss(
       `[...]`, in the units of the advantage. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
 
     Raises:
-      AssertionError: the arrays differ in shape.
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -107,20 +115,21 @@ def ppo_clip_loss(
       >>> [round(x, 3) for x in loss.tolist()]
       [-1.25, 2.0]
     """
-    chex.assert_equal_shape([log_prob, old_log_prob, advantage])
+    check_shapes(log_prob=log_prob, old_log_prob=old_log_prob, advantage=advantage)
     ratio = _ratio(log_prob, old_log_prob)
     clipped = jnp.clip(ratio, 1.0 - clip_eps, 1.0 + clip_eps)
     advantage = stop_gradient(advantage)
     return -jnp.minimum(ratio * advantage, clipped * advantage)
 
 
+@checked
 def ppo_kl_penalty_loss(
     log_prob: jax.Array,
     old_log_prob: jax.Array,
     advantage: jax.Array,
     kl: jax.Array,
     *,
-    kl_coef: Scalar,
+    kl_coef: NotNegative,
 ) -> jax.Array:
     """-L^KLPEN = -ratio advantage + kl_coef kl.
 
@@ -137,7 +146,8 @@ def ppo_kl_penalty_loss(
       `[...]`, in the units of the advantage. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
 
     Raises:
-      AssertionError: the arrays differ in shape.
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -146,10 +156,11 @@ def ppo_kl_penalty_loss(
       >>> pg.ppo_kl_penalty_loss(same, same, advantage, kl, kl_coef=2.0).tolist()
       [-2.0]
     """
-    chex.assert_equal_shape([log_prob, old_log_prob, advantage, kl])
+    check_shapes(log_prob=log_prob, old_log_prob=old_log_prob, advantage=advantage, kl=kl)
     return surrogate_loss(log_prob, old_log_prob, advantage) + kl_coef * kl
 
 
+@checked
 def value_loss(value: jax.Array, target: jax.Array) -> jax.Array:
     """1/2 (value - target)^2.
 
@@ -163,7 +174,8 @@ def value_loss(value: jax.Array, target: jax.Array) -> jax.Array:
       `[...]`. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
 
     Raises:
-      AssertionError: the arrays differ in shape.
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -171,12 +183,13 @@ def value_loss(value: jax.Array, target: jax.Array) -> jax.Array:
       >>> pg.value_loss(jnp.array([1.0, 5.0]), jnp.array([3.0, 5.0])).tolist()
       [2.0, 0.0]
     """
-    chex.assert_equal_shape([value, target])
+    check_shapes(value=value, target=target)
     return 0.5 * jnp.square(value - stop_gradient(target))
 
 
+@checked
 def clipped_value_loss(
-    value: jax.Array, old_value: jax.Array, target: jax.Array, *, clip_eps: Scalar
+    value: jax.Array, old_value: jax.Array, target: jax.Array, *, clip_eps: Positive
 ) -> jax.Array:
     """max(1/2 (value - target)^2, 1/2 (clipped - target)^2), clipped within clip_eps of old_value.
 
@@ -194,7 +207,8 @@ def clipped_value_loss(
       `[...]`. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
 
     Raises:
-      AssertionError: the arrays differ in shape.
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -203,12 +217,13 @@ def clipped_value_loss(
       >>> pg.clipped_value_loss(value, old_value, target, clip_eps=2.0).tolist()  # 1/2 (2 - 4)^2
       [2.0]
     """
-    chex.assert_equal_shape([value, old_value, target])
+    check_shapes(value=value, old_value=old_value, target=target)
     old_value = stop_gradient(old_value)
     clipped = old_value + jnp.clip(value - old_value, -clip_eps, clip_eps)
     return jnp.maximum(value_loss(value, target), value_loss(clipped, target))
 
 
+@checked
 def bradley_terry_loss(chosen_reward: jax.Array, rejected_reward: jax.Array) -> jax.Array:
     """-log sigmoid(chosen_reward - rejected_reward): minus log P(chosen is preferred).
 
@@ -223,7 +238,8 @@ def bradley_terry_loss(chosen_reward: jax.Array, rejected_reward: jax.Array) -> 
       `[...]`, in nats. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
 
     Raises:
-      AssertionError: the arrays differ in shape.
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -231,10 +247,11 @@ def bradley_terry_loss(chosen_reward: jax.Array, rejected_reward: jax.Array) -> 
       >>> round(float(pg.bradley_terry_loss(jnp.array(1.0), jnp.array(1.0))), 3)  # log 2
       0.693
     """
-    chex.assert_equal_shape([chosen_reward, rejected_reward])
+    check_shapes(chosen_reward=chosen_reward, rejected_reward=rejected_reward)
     return jax.nn.softplus(rejected_reward - chosen_reward)
 
 
+@checked
 def entropy_loss(distribution: "Distribution") -> jax.Array:
     """-H(pi(. | s)), the entropy bonus as a loss.
 
@@ -246,6 +263,9 @@ def entropy_loss(distribution: "Distribution") -> jax.Array:
     Returns:
       `[...]`, in nats. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
 
+    Raises:
+      TypeError: the argument is no distribution.
+
     Example:
       >>> import jax.numpy as jnp
       >>> import purejaxpg as pg
@@ -255,6 +275,7 @@ def entropy_loss(distribution: "Distribution") -> jax.Array:
     return -distribution.entropy()
 
 
+@checked
 def kl_k1(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
     """-log ratio: an unbiased estimate of KL(old, new) from actions of the old policy.
 
@@ -270,7 +291,8 @@ def kl_k1(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
       `[...]`, in nats. Mask: `jnp.sum(kl * mask) / jnp.sum(mask)`.
 
     Raises:
-      AssertionError: the arrays differ in shape.
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -281,6 +303,7 @@ def kl_k1(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
     return -_log_ratio(log_prob, old_log_prob)
 
 
+@checked
 def kl_k3(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
     """(ratio - 1) - log ratio: an unbiased estimate of KL(old, new), never negative.
 
@@ -296,7 +319,8 @@ def kl_k3(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
       `[...]`, in nats. Mask: `jnp.sum(kl * mask) / jnp.sum(mask)`.
 
     Raises:
-      AssertionError: the arrays differ in shape.
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -305,14 +329,23 @@ def kl_k3(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
       >>> round(float(pg.kl_k3(log_prob, jnp.zeros(1))[0]), 3)  # (0.5 - 1) - log 0.5
       0.193
     """
-    log_ratio = _log_ratio(log_prob, old_log_prob)
+    log_ratio = _bounded(_log_ratio(log_prob, old_log_prob))
     return jnp.expm1(log_ratio) - log_ratio
 
 
 def _log_ratio(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
-    chex.assert_equal_shape([log_prob, old_log_prob])
+    check_shapes(log_prob=log_prob, old_log_prob=old_log_prob)
     return log_prob - stop_gradient(old_log_prob)
 
 
 def _ratio(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
-    return jnp.exp(_log_ratio(log_prob, old_log_prob))
+    return jnp.exp(_bounded(_log_ratio(log_prob, old_log_prob)))
+
+
+@jax.custom_jvp
+def _bounded(log_ratio: jax.Array) -> jax.Array:
+    """At most 20, with the gradient of what it was."""
+    return jnp.minimum(log_ratio, _MAX_LOG_RATIO)
+
+
+_bounded.defjvps(lambda tangent, bounded, log_ratio: tangent)

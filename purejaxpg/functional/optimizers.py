@@ -4,7 +4,7 @@ from typing import Annotated
 
 import optax
 
-from purejaxpg.arguments import NotNegative, Positive, Range, checked
+from purejaxpg.arguments import Count, NotNegative, Positive, Range, checked
 from purejaxpg.functional.schedules import linear_decay
 from purejaxpg.types import Scalar
 
@@ -16,7 +16,7 @@ def adam(
     learning_rate: NotNegative = 3e-4,
     *,
     max_grad_norm: MaxNorm = 0.5,
-    decay_steps: int | None = None,
+    decay_steps: Count | None = None,
     eps: Positive = 1e-5,
 ) -> optax.GradientTransformation:
     """Clip the gradient to a global norm, then Adam.

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 
+from purejaxpg.arguments import NotNegative, Positive, check_shapes, checked
 from purejaxpg.functional.losses import ppo_clip_loss, ppo_kl_penalty_loss, surrogate_loss
-from purejaxpg.types import Scalar, Transition
+from purejaxpg.types import Transition
 
 if TYPE_CHECKING:  # importing distrax costs more than this whole module
     from purejaxpg.functional.distributions import Distribution
@@ -41,6 +42,34 @@ PolicyLoss = Callable[[PolicyBatch], jax.Array]
 """`(batch) -> loss [L, B]`, one number per sample."""
 
 
+@checked
+def per_sample(policy_loss: PolicyLoss, batch: PolicyBatch) -> jax.Array:
+    """The loss of a minibatch, whose shape is checked: a mean in place of it would pass unnoticed.
+
+    Args:
+      policy_loss: `(batch) -> loss`.
+      batch: the minibatch.
+
+    Returns:
+      `[L, B]`.
+
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: the loss has another shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.functional.policy_losses import PolicyBatch, per_sample, surrogate_policy_loss
+      >>> zero, two = jnp.zeros((1, 1)), 2 * jnp.ones((1, 1))
+      >>> per_sample(surrogate_policy_loss, PolicyBatch(zero, zero, two, None, None, None, {})).tolist()
+      [[-2.0]]
+    """
+    loss = policy_loss(batch)
+    check_shapes(log_prob=batch.log_prob, **{"loss of policy_loss": loss})
+    return loss
+
+
+@checked
 def surrogate_policy_loss(batch: PolicyBatch) -> jax.Array:
     """`surrogate_loss` of a minibatch, -ratio advantage.
 
@@ -49,6 +78,10 @@ def surrogate_policy_loss(batch: PolicyBatch) -> jax.Array:
 
     Returns:
       `[L, B]`.
+
+    Raises:
+      TypeError: `batch` is no `PolicyBatch`.
+      ValueError: its arrays differ in shape, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -60,7 +93,8 @@ def surrogate_policy_loss(batch: PolicyBatch) -> jax.Array:
     return surrogate_loss(batch.log_prob, batch.old_log_prob, batch.advantage)
 
 
-def clip_policy_loss(batch: PolicyBatch, *, clip_eps: Scalar) -> jax.Array:
+@checked
+def clip_policy_loss(batch: PolicyBatch, *, clip_eps: Positive) -> jax.Array:
     """`ppo_clip_loss` of a minibatch, -min(ratio advantage, clip(ratio, 1 - eps, 1 + eps) advantage).
 
     Args:
@@ -69,6 +103,10 @@ def clip_policy_loss(batch: PolicyBatch, *, clip_eps: Scalar) -> jax.Array:
 
     Returns:
       `[L, B]`.
+
+    Raises:
+      TypeError: `batch` is no `PolicyBatch`.
+      ValueError: its arrays differ in shape, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -81,7 +119,8 @@ def clip_policy_loss(batch: PolicyBatch, *, clip_eps: Scalar) -> jax.Array:
     return ppo_clip_loss(batch.log_prob, batch.old_log_prob, batch.advantage, clip_eps=clip_eps)
 
 
-def kl_penalty_policy_loss(batch: PolicyBatch, *, kl_coef: Scalar) -> jax.Array:
+@checked
+def kl_penalty_policy_loss(batch: PolicyBatch, *, kl_coef: NotNegative) -> jax.Array:
     """`ppo_kl_penalty_loss` of a minibatch with the exact KL(old, new), -ratio advantage + kl_coef KL.
 
     Args:
@@ -90,6 +129,10 @@ def kl_penalty_policy_loss(batch: PolicyBatch, *, kl_coef: Scalar) -> jax.Array:
 
     Returns:
       `[L, B]`.
+
+    Raises:
+      TypeError: `batch` is no `PolicyBatch`.
+      ValueError: its arrays differ in shape, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp

@@ -10,20 +10,20 @@ different ways (Pardo et al. 2018, arXiv:1712.00378):
 Both flags may be true at once; then `terminated` wins. They may be boolean or 0/1 arrays. A NaN or
 infinite `next_value` at a terminated row is ignored. Below, "cut" means terminated, truncated or
 the last row, and `discount` and the lambdas are floats or (vmapped) tracers. Gradients flow through
-all real arguments: the losses stop them. Arrays of different shapes raise AssertionError.
+all real arguments: the losses stop them. Python numbers out of range and
+arrays of different shapes raise ValueError.
 """
 
-from numbers import Integral
-
-import chex
 import jax
 import jax.numpy as jnp
 
+from purejaxpg.arguments import Count, Fraction, check_shapes, checked
 from purejaxpg.types import Scalar
 
 
+@checked
 def td_targets(
-    reward: jax.Array, next_value: jax.Array, terminated: jax.Array, *, discount: Scalar
+    reward: jax.Array, next_value: jax.Array, terminated: jax.Array, *, discount: Fraction
 ) -> jax.Array:
     """One-step targets, r_t + discount (1 - terminated_t) next_value_t.
 
@@ -40,7 +40,8 @@ def td_targets(
       `[...]`, in the units of the reward.
 
     Raises:
-      AssertionError: the arrays differ in shape.
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -49,17 +50,18 @@ def td_targets(
       >>> pg.td_targets(ones, 4 * ones, terminated, discount=0.5).tolist()
       [3.0, 1.0]
     """
-    chex.assert_equal_shape([reward, next_value, terminated])
-    return reward + discount * jnp.where(_as_bool(terminated), 0.0, next_value)
+    check_shapes(reward=reward, next_value=next_value, terminated=terminated)
+    return _td_targets(reward, next_value, terminated, discount)
 
 
+@checked
 def discounted_returns(
     reward: jax.Array,
     next_value: jax.Array,
     terminated: jax.Array,
     truncated: jax.Array,
     *,
-    discount: Scalar,
+    discount: Fraction,
 ) -> jax.Array:
     """Monte Carlo returns (rewards to go), G_t = r_t + discount G_{t+1}.
 
@@ -77,7 +79,8 @@ def discounted_returns(
       `[T, ...]`, in the units of the reward.
 
     Raises:
-      AssertionError: the arrays differ in shape.
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -86,20 +89,21 @@ def discounted_returns(
       >>> pg.discounted_returns(ones, 8 * ones, never, never, discount=0.5).tolist()
       [2.75, 3.5, 5.0]
     """
-    chex.assert_equal_shape([reward, next_value, terminated, truncated])
+    _check_rollout(reward=reward, next_value=next_value, terminated=terminated, truncated=truncated)
     cut = _cut(terminated, truncated)
     target = td_targets(reward, jnp.where(cut, next_value, 0.0), terminated, discount=discount)
     return _sum_to_cut(target, cut, discount)
 
 
+@checked
 def n_step_returns(
     reward: jax.Array,
     next_value: jax.Array,
     terminated: jax.Array,
     truncated: jax.Array,
     *,
-    discount: Scalar,
-    n: int,
+    discount: Fraction,
+    n: Count,
 ) -> jax.Array:
     """n-step returns, G_t = sum_{k=0}^{n-1} discount^k r_{t+k} + discount^n next_value_{t+n-1}.
 
@@ -120,8 +124,8 @@ def n_step_returns(
       `[T, ...]`, in the units of the reward.
 
     Raises:
-      ValueError: n is not an integer of at least 1.
-      AssertionError: the arrays differ in shape.
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -130,9 +134,7 @@ def n_step_returns(
       >>> pg.n_step_returns(ones, 8 * ones, never, never, discount=0.5, n=2).tolist()
       [3.5, 3.5, 5.0]
     """
-    chex.assert_equal_shape([reward, next_value, terminated, truncated])
-    if not isinstance(n, Integral) or n < 1:
-        raise ValueError(f"n must be a static integer of at least 1, but it is {n!r}.")
+    _check_rollout(reward=reward, next_value=next_value, terminated=terminated, truncated=truncated)
     cut = _cut(terminated, truncated)
     one_step = td_targets(reward, next_value, terminated, discount=discount)
     first = jnp.where(cut, one_step, reward)
@@ -144,14 +146,15 @@ def n_step_returns(
     return jax.lax.fori_loop(0, min(n, reward.shape[0]) - 1, extend, one_step)
 
 
+@checked
 def lambda_returns(
     reward: jax.Array,
     next_value: jax.Array,
     terminated: jax.Array,
     truncated: jax.Array,
     *,
-    discount: Scalar,
-    lambda_: Scalar,
+    discount: Fraction,
+    lambda_: Fraction,
 ) -> jax.Array:
     """lambda-returns, (1 - lambda) sum_{n=1}^{m-1} lambda^{n-1} G_t^n + lambda^{m-1} G_t^m.
 
@@ -171,7 +174,8 @@ def lambda_returns(
       `[T, ...]`, in the units of the reward.
 
     Raises:
-      AssertionError: the arrays differ in shape.
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -180,13 +184,14 @@ def lambda_returns(
       >>> pg.lambda_returns(ones, 8 * ones, never, never, discount=0.5, lambda_=0.5).tolist()
       [4.0625, 4.25, 5.0]
     """
-    chex.assert_equal_shape([reward, next_value, terminated, truncated])
+    _check_rollout(reward=reward, next_value=next_value, terminated=terminated, truncated=truncated)
     cut = _cut(terminated, truncated)
     weight = jnp.where(cut, 1.0, 1.0 - lambda_)  # of next_value; lambda_ is that of G_{t+1}
-    target = td_targets(reward, next_value, terminated, discount=discount * weight)
+    target = _td_targets(reward, next_value, terminated, discount * weight)
     return _sum_to_cut(target, cut, discount * lambda_)
 
 
+@checked
 def gae(
     reward: jax.Array,
     value: jax.Array,
@@ -194,8 +199,8 @@ def gae(
     terminated: jax.Array,
     truncated: jax.Array,
     *,
-    discount: Scalar,
-    gae_lambda: Scalar,
+    discount: Fraction,
+    gae_lambda: Fraction,
 ) -> jax.Array:
     """Generalized advantage estimates, A_t = sum_l (discount gae_lambda)^l delta_{t+l}.
 
@@ -216,7 +221,8 @@ def gae(
       `[T, ...]`, in the units of the reward, not normalised.
 
     Raises:
-      AssertionError: the arrays differ in shape.
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape, or a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -225,9 +231,27 @@ def gae(
       >>> pg.gae(ones, 8 * ones, 8 * ones, never, never, discount=0.5, gae_lambda=0.5).tolist()
       [-3.9375, -3.75, -3.0]
     """
-    chex.assert_equal_shape([reward, value, next_value, terminated, truncated])
+    _check_rollout(
+        reward=reward, value=value, next_value=next_value,
+        terminated=terminated, truncated=truncated,
+    )  # fmt: skip
     delta = td_targets(reward, next_value, terminated, discount=discount) - value
     return _sum_to_cut(delta, _cut(terminated, truncated), discount * gae_lambda)
+
+
+def _check_rollout(**arrays: jax.Array) -> None:
+    check_shapes(**arrays)
+    if not arrays["reward"].shape[:1] > (0,):
+        raise ValueError(
+            "The arrays of a rollout need a time axis of at least 1 step, not shape "
+            f"{arrays['reward'].shape}."
+        )
+
+
+def _td_targets(
+    reward: jax.Array, next_value: jax.Array, terminated: jax.Array, discount: Scalar
+) -> jax.Array:
+    return reward + discount * jnp.where(_as_bool(terminated), 0.0, next_value)
 
 
 def _as_bool(flag: jax.Array) -> jax.Array:

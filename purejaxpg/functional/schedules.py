@@ -1,23 +1,30 @@
 """Coefficients that change over a run."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from purejaxpg.arguments import Count, Positive, checked
 from purejaxpg.types import Coefficient, Scalar
 
 
-def linear_decay(start: Scalar, steps: int) -> Callable[[jax.Array], Scalar]:
+@checked
+def linear_decay(start: Scalar, steps: Count) -> Callable[[jax.Array], Scalar]:
     """The schedule `count -> start (1 - count / steps)`, and 0 from `steps` on.
 
     Args:
       start: the value at count 0; may be traced.
-      steps: the count at which it arrives at 0.
+      steps: the count at which it arrives at 0, at least 1.
 
     Returns:
       A function of the count, as optax's schedules are.
+
+    Raises:
+      TypeError: `start` is no number, or `steps` no integer.
+      ValueError: `steps` is below 1.
 
     Example:
       >>> import purejaxpg as pg
@@ -28,7 +35,8 @@ def linear_decay(start: Scalar, steps: int) -> Callable[[jax.Array], Scalar]:
     return lambda count: start * optax.linear_schedule(1.0, 0.0, steps)(count)
 
 
-def resolve(coefficient: Coefficient, update: jax.Array) -> Scalar:
+@checked
+def resolve(coefficient: Coefficient, update: Any) -> Scalar:
     """The value of a coefficient at an update: itself, or what its schedule gives there.
 
     Args:
@@ -38,6 +46,9 @@ def resolve(coefficient: Coefficient, update: jax.Array) -> Scalar:
     Returns:
       A number.
 
+    Raises:
+      TypeError: the coefficient is neither a number nor a function.
+
     Example:
       >>> from purejaxpg.functional.schedules import resolve
       >>> resolve(0.2, 7), resolve(lambda update: 0.1 * update, 2)
@@ -46,7 +57,8 @@ def resolve(coefficient: Coefficient, update: jax.Array) -> Scalar:
     return coefficient(update) if callable(coefficient) else coefficient
 
 
-def adapt_kl_coef(kl_coef: jax.Array, kl: jax.Array, *, target: Scalar) -> jax.Array:
+@checked
+def adapt_kl_coef(kl_coef: Scalar, kl: Scalar, *, target: Positive) -> jax.Array:
     """The weight of a KL penalty for the next update: twice or half this one, or the same.
 
     Schulman et al. 2017, arXiv:1707.06347, section 4: half where kl < target / 1.5, twice where
@@ -59,6 +71,10 @@ def adapt_kl_coef(kl_coef: jax.Array, kl: jax.Array, *, target: Scalar) -> jax.A
 
     Returns:
       The weight in the next update.
+
+    Raises:
+      TypeError: an argument is no number.
+      ValueError: a number is out of range.
 
     Example:
       >>> import jax.numpy as jnp

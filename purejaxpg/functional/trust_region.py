@@ -12,14 +12,27 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from purejaxpg.types import PyTree, Scalar
+from purejaxpg.arguments import (
+    Count,
+    DistributionLike,
+    Fraction,
+    NotNegative,
+    Positive,
+    check,
+    check_alike,
+    check_pair,
+    check_shapes,
+    checked,
+)
+from purejaxpg.types import PyTree
 
 if TYPE_CHECKING:  # importing distrax costs more than this whole module
     from purejaxpg.functional.distributions import Distribution
 
 
+@checked
 def fisher_vector_product(
-    distribution_fn: Callable[[PyTree], "Distribution"], params: PyTree, *, damping: Scalar
+    distribution_fn: Callable[[PyTree], "Distribution"], params: PyTree, *, damping: NotNegative
 ) -> Callable[[PyTree], PyTree]:
     """The function v -> (F + damping I) v with F = 1/N sum_s J_s^T M_s J_s, the Fisher matrix.
 
@@ -41,6 +54,10 @@ def fisher_vector_product(
     Returns:
       `matvec(v)` for `v` of the structure of `params`.
 
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says, or the function gives no distribution.
+      ValueError: a number is out of range; by the product, where `v` is not like the parameters.
+
     Example:
       >>> import jax.numpy as jnp
       >>> import purejaxpg as pg
@@ -51,6 +68,7 @@ def fisher_vector_product(
     """
     with jax.default_matmul_precision("float32"):
         distribution, jvp = jax.linearize(distribution_fn, params)
+        check("what distribution_fn returns", distribution, DistributionLike)
         vjp = jax.linear_transpose(jvp, params)
 
         def mean_kl(new: "Distribution") -> jax.Array:
@@ -59,13 +77,17 @@ def fisher_vector_product(
         _, metric = jax.linearize(jax.grad(mean_kl), distribution)  # M / N, state by state
 
     def matvec(v: PyTree) -> PyTree:
+        check_alike(v=v, params=params)
         (product,) = vjp(metric(jvp(v)))
         return jax.tree.map(lambda x, y: x + damping * y, product, v)
 
     return matvec
 
 
-def conjugate_gradient(matvec: Callable[[PyTree], PyTree], b: PyTree, *, num_steps: int) -> PyTree:
+@checked
+def conjugate_gradient(
+    matvec: Callable[[PyTree], PyTree], b: PyTree, *, num_steps: Count
+) -> PyTree:
     """Solve A x = b for a symmetric positive definite A, from x = 0.
 
     Nocedal and Wright 2006, algorithm 5.2. It always makes `num_steps` iterations, but a row stands still
@@ -86,7 +108,8 @@ def conjugate_gradient(matvec: Callable[[PyTree], PyTree], b: PyTree, *, num_ste
       x, a pytree like `b`.
 
     Raises:
-      ValueError: `num_steps` is below 1.
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a number is out of range, or `matvec` gives another number of unknowns.
 
     Example:
       >>> import jax.numpy as jnp
@@ -95,8 +118,6 @@ def conjugate_gradient(matvec: Callable[[PyTree], PyTree], b: PyTree, *, num_ste
       >>> [round(value, 3) for value in x.tolist()]
       [1.0, 2.0]
     """
-    if num_steps < 1:
-        raise ValueError(f"num_steps={num_steps} must be at least 1.")
     # On one vector: leaf by leaf, a step would take three products and three sums for each of them.
     flat_b, unravel = ravel_pytree(b)
     start = _dot(flat_b, flat_b)
@@ -105,6 +126,7 @@ def conjugate_gradient(matvec: Callable[[PyTree], PyTree], b: PyTree, *, num_ste
     def one_step(_, carry):
         x, residual, direction, square = carry
         product, _ = ravel_pytree(matvec(unravel(direction)))
+        check_shapes(b=flat_b, **{"matvec(b)": product})
         curvature = _dot(direction, product)
         going_on = (square > small) & (curvature > 0)
         length = square / jnp.where(going_on, curvature, 1.0)
@@ -136,8 +158,9 @@ class NaturalStep(NamedTuple):
     residual: jax.Array
 
 
+@checked
 def natural_step(
-    matvec: Callable[[PyTree], PyTree], gradient: PyTree, *, max_kl: Scalar, num_steps: int
+    matvec: Callable[[PyTree], PyTree], gradient: PyTree, *, max_kl: Positive, num_steps: Count
 ) -> NaturalStep:
     """sqrt(2 max_kl / s^T A s) s with A s = g: uphill until the quadratic model of KL reaches max_kl.
 
@@ -154,7 +177,8 @@ def natural_step(
       A `NaturalStep`.
 
     Raises:
-      ValueError: `num_steps` is below 1.
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a number is out of range, or `matvec` gives another number of unknowns.
 
     Example:
       >>> import jax.numpy as jnp
@@ -196,14 +220,15 @@ class LineSearch(NamedTuple):
     proposed_kl: jax.Array
 
 
+@checked
 def backtracking_line_search(
     evaluate: Callable[[PyTree], tuple[jax.Array, jax.Array]],
     params: PyTree,
     step: PyTree,
     *,
-    max_kl: Scalar,
-    num_backtracks: int = 10,
-    backtrack_ratio: Scalar = 0.8,
+    max_kl: Positive,
+    num_backtracks: Count = 10,
+    backtrack_ratio: Fraction = 0.8,
 ) -> LineSearch:
     """The first of params + backtrack_ratio^i step, i = 0, 1, ..., that is better and near enough.
 
@@ -226,7 +251,9 @@ def backtracking_line_search(
       A `LineSearch`.
 
     Raises:
-      ValueError: `num_backtracks` is below 1.
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a number is out of range, the step is not like the parameters, or `evaluate` does not return
+        two scalars.
 
     Example:
       >>> import jax.numpy as jnp
@@ -238,11 +265,10 @@ def backtracking_line_search(
       >>> float(found.params), int(found.candidate), float(found.proposed_kl)
       (1.0, 2, 16.0)
     """
-    if num_backtracks < 1:
-        raise ValueError(f"num_backtracks={num_backtracks} must be at least 1.")
+    check_alike(params=params, step=step)
     old, unravel = ravel_pytree(params)
     flat_step, _ = ravel_pytree(step)
-    old_objective, old_kl = evaluate(params)
+    old_objective, old_kl = _evaluated(evaluate, params)
 
     def searching(carry):
         index, found, *_ = carry
@@ -270,6 +296,7 @@ def backtracking_line_search(
     return LineSearch(new, found, index, kl, improvement, proposed_kl)
 
 
+@checked
 def full_step(
     evaluate: Callable[[PyTree], tuple[jax.Array, jax.Array]], params: PyTree, step: PyTree
 ) -> LineSearch:
@@ -286,6 +313,10 @@ def full_step(
     Returns:
       A `LineSearch`, whose candidate is 0 where the step was taken and 1 elsewhere.
 
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: the step is not like the parameters, or `evaluate` does not return two scalars.
+
     Example:
       >>> import jax.numpy as jnp
       >>> import purejaxpg as pg
@@ -293,12 +324,23 @@ def full_step(
       >>> float(found.params), float(found.kl)
       (4.0, 16.0)
     """
-    old_objective, _ = evaluate(params)
+    check_alike(params=params, step=step)
+    old_objective, _ = _evaluated(evaluate, params)
     finite = jnp.all(jnp.isfinite(ravel_pytree(step)[0]))
     new = jax.tree.map(lambda x, y: jnp.where(finite, x + y, x), params, step)
     objective, kl = evaluate(new)
     candidate = 1 - finite.astype(jnp.int32)
     return LineSearch(new, finite, candidate, kl, objective - old_objective, kl)
+
+
+def _evaluated(evaluate: Callable, params: PyTree) -> tuple[jax.Array, jax.Array]:
+    objective, kl = check_pair("evaluate", evaluate(params), "objective", "kl")
+    if jnp.shape(objective) != () or jnp.shape(kl) != ():
+        raise ValueError(
+            "evaluate must return two scalars (objective, kl), not arrays of shapes "
+            f"{jnp.shape(objective)} and {jnp.shape(kl)}: take the means."
+        )
+    return objective, kl
 
 
 def _dot(x: jax.Array, y: jax.Array) -> jax.Array:

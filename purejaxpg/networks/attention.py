@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from purejaxpg.arguments import Count, check_fields
+
 
 class AttentionCell(nn.RNNCellBase):
     """One transformer block over the last `window` inputs, as a recurrent cell: those inputs are its memory.
@@ -27,7 +29,8 @@ class AttentionCell(nn.RNNCellBase):
       num_heads: number of attention heads.
 
     Raises:
-      ValueError: `window` is below 1, or `features` is no multiple of `num_heads`.
+      TypeError: a field is no integer.
+      ValueError: a field is below 1, or `features` is no multiple of `num_heads`.
 
     Example:
       >>> import jax
@@ -37,15 +40,15 @@ class AttentionCell(nn.RNNCellBase):
       (2, 3, 9)
     """
 
-    features: int
-    window: int = 16
-    num_heads: int = 4
+    features: Count
+    window: Count = 16
+    num_heads: Count = 4
 
     def __post_init__(self) -> None:
-        if self.window < 1 or self.features % self.num_heads:
+        check_fields(self)
+        if self.features % self.num_heads:
             raise ValueError(
-                f"window={self.window} must be at least 1, and features={self.features} a multiple of "
-                f"num_heads={self.num_heads}."
+                f"features={self.features} must be a multiple of num_heads={self.num_heads}."
             )
         super().__post_init__()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import flax.errors
 import flax.linen as nn
 import jax
 from jax.custom_batching import sequential_vmap
@@ -40,10 +41,22 @@ def feed_forward(module: nn.Module, output_fn: Callable) -> Network:
         return module.init(key, merge_axes(obs))
 
     def apply(params, memory, obs, start):
-        output = module.apply(params, merge_axes(obs))
+        output = applied(module, params, merge_axes(obs))
         return output_fn(split_axes(output, jax.tree.leaves(obs)[0].shape[:2])), memory
 
     return Network(one_at_a_time(init), lambda batch: (), apply)
+
+
+def applied(module: nn.Module, params: PyTree, *inputs: PyTree) -> PyTree:
+    """`module.apply`, whose own error is a page long where parameters or inputs are of another network."""
+    try:
+        return module.apply(params, *inputs)
+    except flax.errors.FlaxError as error:
+        shapes = [tuple(x.shape) for x in jax.tree.leaves(inputs)]
+        raise ValueError(
+            f"The parameters are not those that {type(module).__name__} has for inputs of shapes {shapes}: the "
+            "state must be of these networks, and observations must be those it was made for."
+        ) from error
 
 
 def one_at_a_time(init: Callable) -> Callable:

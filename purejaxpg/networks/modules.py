@@ -5,15 +5,18 @@ head, zero biases (Engstrom et al. 2020, arXiv:2005.12729; Andrychowicz et al. 2
 """
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purejaxpg.arguments import AT_LEAST_ONE, Count, check, check_fields
 from purejaxpg.types import Masked, split_mask
 
 Activation = Callable[[jax.Array], jax.Array]
+Sizes = Annotated[Sequence[int], AT_LEAST_ONE]
 
 
 class MLP(nn.Module):
@@ -24,6 +27,10 @@ class MLP(nn.Module):
         arXiv:1707.06347, section 6.1).
       activation: after every layer, the last included; tanh as in the PPO paper.
 
+    Raises:
+      TypeError: a field is not of the kind that its annotation says, or the observation is no array.
+      ValueError: a layer has less than 1 unit.
+
     Example:
       >>> import jax
       >>> import jax.numpy as jnp
@@ -33,8 +40,12 @@ class MLP(nn.Module):
       (3, 5)
     """
 
-    hidden_sizes: Sequence[int] = (64, 64)
+    hidden_sizes: Sizes = (64, 64)
     activation: Activation = nn.tanh
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -46,6 +57,7 @@ class MLP(nn.Module):
         Returns:
           `[N, hidden_sizes[-1]]`.
         """
+        check("the observation", x, jax.Array)
         x = x.reshape(x.shape[0], -1)
         for size in self.hidden_sizes:
             x = self.activation(dense(size, np.sqrt(2))(x))
@@ -62,6 +74,10 @@ class CNN(nn.Module):
       hidden_size: units of the dense layer, as in MinAtar.
       activation: after both layers.
 
+    Raises:
+      TypeError: a field is not of the kind that its annotation says, or the observation is no array.
+      ValueError: a layer has less than 1 unit, or the observation has another number of axes.
+
     Example:
       >>> import jax
       >>> import jax.numpy as jnp
@@ -73,9 +89,13 @@ class CNN(nn.Module):
       ((3, 128), (1024, 128))
     """
 
-    features: int = 16
-    hidden_size: int = 128
+    features: Count = 16
+    hidden_size: Count = 128
     activation: Activation = nn.relu
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -90,6 +110,7 @@ class CNN(nn.Module):
         Raises:
           ValueError: `x` has another number of axes.
         """
+        check("the observation", x, jax.Array)
         if x.ndim != 4:
             raise ValueError(
                 f"CNN needs observations [height, width, channels], found {x.shape[1:]}; use MLP."

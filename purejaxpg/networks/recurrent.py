@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxpg.arguments import checked
-from purejaxpg.networks.feed_forward import merge_axes, one_at_a_time, split_axes
+from purejaxpg.networks.feed_forward import applied, merge_axes, one_at_a_time, split_axes
 from purejaxpg.types import Network, on_obs, split_mask
 
 
@@ -57,16 +57,16 @@ def recurrent(
 
     def apply(params, memory, obs, start):
         flat = merge_axes(obs)
-        features = split_axes(torso.apply(params["torso"], split_mask(flat)[0]), start.shape)
+        features = split_axes(applied(torso, params["torso"], split_mask(flat)[0]), start.shape)
         fresh = initial_memory(start.shape[1])
 
         def step(memory, now):
             features, start = now
             memory = jax.tree.map(partial(jax.vmap(jnp.where), start), fresh, memory)
-            return cell.apply(params["cell"], memory, features)
+            return applied(cell, params["cell"], memory, features)
 
         memory, hidden = jax.lax.scan(step, memory, (features, start))
-        output = head.apply(params["head"], on_obs(lambda _: merge_axes(hidden), flat))
+        output = applied(head, params["head"], on_obs(lambda _: merge_axes(hidden), flat))
         return output_fn(split_axes(output, start.shape)), memory
 
     return Network(one_at_a_time(init), initial_memory, apply)

@@ -10,7 +10,7 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
-from purejaxpg.arguments import checked
+from purejaxpg.arguments import Count, check, checked
 from purejaxpg.functional.distributions import categorical, diagonal_gaussian
 from purejaxpg.networks.feed_forward import feed_forward
 from purejaxpg.networks.modules import MLP, DiscreteHead, GaussianHead, ValueHead
@@ -36,7 +36,7 @@ def policy_network(
 
     Raises:
       TypeError: an argument is not of the kind that its annotation says.
-      ValueError: a Box has not one axis.
+      ValueError: there is no action, or a Box has not one axis.
 
     Example:
       >>> import jax, purejaxpg as pg
@@ -48,8 +48,10 @@ def policy_network(
       (1, 2)
     """
     if isinstance(action_space, Discrete):
+        check("n of the action space", action_space.n, Count)
         discrete = partial(DiscreteHead, n=action_space.n)
         return _network(torso, cell, discrete, lambda output: categorical(*output))
+    check("shape of the action space", action_space.shape, tuple[int, ...])
     if len(action_space.shape) != 1:
         raise ValueError(f"Continuous actions must have one axis, found {action_space.shape}.")
     gaussian = partial(GaussianHead, size=action_space.shape[0])
@@ -80,6 +82,7 @@ def value_network(torso: nn.Module | None = None, cell: nn.RNNCellBase | None = 
     return _network(torso, cell, ValueHead, lambda output: output)
 
 
+@checked
 def zero_value_network() -> Network:
     """V = 0 everywhere: no baseline and no bootstrapping.
 

@@ -6,6 +6,9 @@
 Statistics are those of all steps of training so far. They do not change during a rollout and its update, so
 that a policy means the same while it acts and while it is updated; one set serves all environments
 of a seed. Evaluation sees raw rewards, and observations through the statistics in the state.
+
+A sample that is NaN or infinite is left out of them; the metrics `observations_left_out` and `rewards_left_out`
+count these per update.
 """
 
 from collections.abc import Callable
@@ -15,10 +18,11 @@ import jax
 import jax.numpy as jnp
 
 from purejaxpg.agent.rollout import begin, unroll
-from purejaxpg.arguments import NOT_NEGATIVE, Fraction, checked
+from purejaxpg.arguments import INT32, NOT_NEGATIVE, Fraction, checked
 from purejaxpg.functional.running_statistics import (
     RunningStatistics,
     empty_statistics,
+    finite_samples,
     update_statistics,
 )
 from purejaxpg.types import Algorithm, Build, Env, PyTree, on_obs, split_mask
@@ -26,7 +30,7 @@ from purejaxpg.types import Algorithm, Build, Env, PyTree, on_obs, split_mask
 _LIMIT = 10.0
 _EPSILON = 1e-8
 _WARMUP_ENVS = 16
-WarmupSteps = Annotated[int, NOT_NEGATIVE]
+WarmupSteps = Annotated[int, NOT_NEGATIVE, INT32]
 
 
 class NormalizationParams(NamedTuple):
@@ -39,6 +43,14 @@ class NormalizationParams(NamedTuple):
 
     params: PyTree
     statistics: RunningStatistics
+
+
+class ObservationParams(NormalizationParams):
+    """`env_params` of an environment whose observations are normalised."""
+
+
+class RewardParams(NormalizationParams):
+    """`env_params` of an environment whose rewards are normalised."""
 
 
 class NormalizationState(NamedTuple):
@@ -115,7 +127,9 @@ def normalize_observations(build: Build, *, warmup_steps: WarmupSteps = 0) -> Bu
             return observed.reshape(-1, *observed.shape[2:])
 
         below = _nested(env)._replace(observe=observe)
-        return _normalized(build, below, shape_of, samples_of, warmup_steps=warmup_steps)
+        return _normalized(
+            build, below, ObservationParams, shape_of, samples_of, warmup_steps=warmup_steps
+        )
 
     return build_normalized
 
@@ -164,10 +178,6 @@ def normalize_rewards(build: Build, *, discount: Fraction, warmup_steps: WarmupS
             obs, env_state, reward, terminated, truncated, info = env.step(
                 key, state.env_state, action, params.params
             )
-            if "discounted_return" in info:
-                raise ValueError(
-                    "Rewards are normalised already: normalize_rewards once is enough."
-                )
             total = discount * state.discounted_return + reward
             reward = _scaled(reward, params.statistics)
             info = {**info, "discounted_return": total}
@@ -177,7 +187,9 @@ def normalize_rewards(build: Build, *, discount: Fraction, warmup_steps: WarmupS
             return transitions.info["discounted_return"].reshape(-1)
 
         below = _nested(env)._replace(reset=reset, step=step)
-        return _normalized(build, below, lambda _: (), samples_of, warmup_steps=warmup_steps)
+        return _normalized(
+            build, below, RewardParams, lambda _: (), samples_of, warmup_steps=warmup_steps
+        )
 
     return build_normalized
 
@@ -199,19 +211,27 @@ def _nested(env: Env) -> Env:
 
 
 def _normalized(
-    build: Build, below: Env, shape_of: Callable, samples_of: Callable, *, warmup_steps: int
+    build: Build,
+    below: Env,
+    params_type: type[NormalizationParams],
+    shape_of: Callable,
+    samples_of: Callable,
+    *,
+    warmup_steps: int,
 ) -> Algorithm:
     """The algorithm `build(below)`, and beside it the statistics of what it meets.
 
     Args:
+      params_type: of the parameters of `below`.
       shape_of: `(env_params) -> shape` of one sample.
       samples_of: `(transitions, env_params) -> samples [N, *shape]`.
     """
     inner = build(below)
+    what = "observations" if params_type is ObservationParams else "rewards"
 
     def warm_up(key, statistics, env_params):
         policy_key, reset_key, rollout_key = jax.random.split(key, 3)
-        nested = NormalizationParams(env_params, statistics)
+        nested = params_type(env_params, statistics)
         state = inner.init(policy_key, nested)
 
         def act(key, memory, obs, start):
@@ -223,21 +243,28 @@ def _normalized(
         return update_statistics(statistics, samples_of(transitions, env_params))
 
     def init(key, env_params):
+        inside = env_params
+        while hasattr(inside, "params"):
+            if isinstance(inside, params_type):
+                raise ValueError(f"The {what} are normalised already; normalise them once.")
+            inside = inside.params
         warmup_key, init_key = jax.random.split(key)
         statistics = empty_statistics(shape_of(env_params))
         if warmup_steps:
             statistics = warm_up(warmup_key, statistics, env_params)
-        inner_state = inner.init(init_key, NormalizationParams(env_params, statistics))
+        inner_state = inner.init(init_key, params_type(env_params, statistics))
         return NormalizationState(inner_state, statistics)
 
     def step(key, state, env_params):
-        nested = NormalizationParams(env_params, state.statistics)
+        nested = params_type(env_params, state.statistics)
         inner_state, transitions, metrics = inner.step(key, state.inner, nested)
-        statistics = update_statistics(state.statistics, samples_of(transitions, env_params))
+        samples = samples_of(transitions, env_params)
+        statistics = update_statistics(state.statistics, samples)
+        metrics = {**metrics, f"{what}_left_out": jnp.sum(~finite_samples(samples))}
         return NormalizationState(inner_state, statistics), transitions, metrics
 
     def act(key, state, memory, obs, start, *, deterministic=False, env_params):
-        nested = NormalizationParams(env_params, state.statistics)
+        nested = params_type(env_params, state.statistics)
         return inner.act(
             key, state.inner, memory, obs, start, deterministic=deterministic, env_params=nested
         )

@@ -19,6 +19,8 @@ from purejaxpg.reporting import plotting, statistics
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_LABEL_WIDTH = 36  # characters beside the panels
+
 
 def performance_profiles(
     scores: Mapping[str, ArrayLike],
@@ -110,7 +112,9 @@ def aggregate_bars(
     }
     if all(runs.shape[1] == 1 for runs in checked.values()):
         del panels["median of tasks"]
-    figure, every = plotting.new_figure(len(panels), width=8.0, height=1.4 + 0.35 * len(checked))
+    labels = [plotting.in_lines(label, _LABEL_WIDTH) for label in checked]
+    each = max(0.35, 0.2 * max(label.count("\n") + 1 for label in labels))
+    figure, every = plotting.new_figure(len(panels), width=8.0, height=1.4 + each * len(labels))
     for axes, (name, statistic) in zip(every, panels.items()):
         for i, runs in enumerate(checked.values()):
             interval = plotting.interval_or_point(statistic, runs)
@@ -119,7 +123,7 @@ def aggregate_bars(
             axes.plot([interval.estimate] * 2, [i - 0.3, i + 0.3], color="black", linewidth=1.6)
         plotting.decorate(axes, score_label, "", None)
         axes.set_title(name, fontsize=11)
-        axes.set_yticks(range(len(checked)), list(checked) if axes is every[0] else [])
+        axes.set_yticks(range(len(labels)), labels if axes is every[0] else [])
         axes.set_ylim(len(checked) - 0.5, -0.5)
         axes.use_sticky_edges = False
         axes.margins(x=0.08)

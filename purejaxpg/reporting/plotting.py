@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from purejaxpg.arguments import Count, Steps, checked, described
 from purejaxpg.reporting import statistics
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 _LINE_STYLES = ("-", "--", ":", "-.")  # the next one each time the palette is used up
 _FORMATS = (".png", ".pdf")
 _LEGEND_WIDTH = 90  # characters of legend that fit on a line of the figure
+_LEGEND_LINES = 2  # for which a figure has room
+_LEGEND_INCHES = 0.18  # of a line
 _LEGEND_STYLE = {
     "loc": "outside lower center",
     "frameon": False,
@@ -37,6 +40,7 @@ Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 Output = str | os.PathLike[str] | None
 
 
+@checked
 def learning_curve(
     curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
     *,
@@ -46,9 +50,9 @@ def learning_curve(
     path: Output = None,
     reference: float | None = None,
     reference_label: str = "reference",
-    confidence: float = 0.95,
-    num_resamples: int = 2000,
-    seed: int = 0,
+    confidence: statistics.Confidence = 0.95,
+    num_resamples: Count = 2000,
+    seed: Steps = 0,
 ) -> Figure:
     """Draw the IQM over seeds of each curve with its pointwise stratified-bootstrap band.
 
@@ -60,8 +64,9 @@ def learning_curve(
       x_label: name of the horizontal axis with its unit, such as "environment steps".
       y_label: name of the vertical axis with its unit, such as "return of an episode".
       title: what is written above the axes; nothing if None.
-      path: where to save the figure, 6 x 4 inches: `.png` (at 150 dots per inch) or `.pdf`. Folders
-        are made where missing, and the file appears as a whole or not at all. None saves nothing.
+      path: where to save the figure, 6 x 4 inches, and higher where the legend is long: `.png` (at 150 dots
+        per inch) or `.pdf`. Folders are made where missing, and the file appears as a whole or not at all.
+        None saves nothing.
       reference: height of a horizontal line, such as a known optimum; no line if None.
       reference_label: what the legend calls that line.
       confidence: nominal coverage of the band, between 0 and 1.
@@ -72,6 +77,7 @@ def learning_curve(
       The matplotlib Figure, attached to no window.
 
     Raises:
+      TypeError: an argument is not of the kind that its annotation says.
       ValueError: no curves, an empty axis label, shapes that do not match, x not increasing, a
         score that is not finite (see `statistics.replace_diverged`), or another suffix of `path`.
 
@@ -85,11 +91,11 @@ def learning_curve(
     if not curves:
         raise ValueError("There are no curves to draw.")
     check_output(path, x_label, y_label)
-    checked = {label: _check_curve(label, x, scores) for label, (x, scores) in curves.items()}
+    drawn = {label: _check_curve(label, curve) for label, curve in curves.items()}
 
     figure, (axes,) = new_figure()
     handles = []
-    for i, (x, scores) in enumerate(checked.values()):
+    for i, (x, scores) in enumerate(drawn.values()):
         style = line_style(i) | {"marker": "o" if len(x) == 1 else ""}
         if len(scores) < statistics.MIN_SEEDS:
             first, *_ = axes.plot(x, scores.T, linewidth=1.0, **style)
@@ -103,7 +109,7 @@ def learning_curve(
         edge = 1.0 if len(x) == 1 else 0.0  # the band of a single point is an upright line
         band = {"color": style["color"], "alpha": 0.2, "linewidth": edge}
         axes.fill_between(x, interval.low, interval.high, **band)
-    labels, legend_title = _legend_text(checked, confidence)
+    labels, legend_title = _legend_text(drawn, confidence)
     if reference is not None:
         handles.append(axes.axhline(reference, color="0.35", linestyle=(0, (5, 3)), linewidth=1.0))
         labels.append(reference_label)
@@ -112,8 +118,9 @@ def learning_curve(
     return finish(figure, path)
 
 
+@checked
 def new_figure(
-    columns: int = 1, *, width: float = 6.0, height: float = 4.0
+    columns: Count = 1, *, width: float = 6.0, height: float = 4.0
 ) -> tuple[Figure, list[Axes]]:
     """A figure attached to no window, with axes side by side.
 
@@ -139,7 +146,8 @@ def new_figure(
     return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
-def line_style(i: int) -> dict[str, Any]:
+@checked
+def line_style(i: Steps) -> dict[str, Any]:
     """Colour and dashes of the i-th line; no two of 28 are alike.
 
     Args:
@@ -158,7 +166,7 @@ def line_style(i: int) -> dict[str, Any]:
 
 
 def legend_below(figure: Figure, handles: Any, labels: list[str], title: str | None = None) -> None:
-    """Add a legend below the axes: there it never hides data.
+    """Add a legend below the axes, where it never hides data; a long one makes the figure higher.
 
     Args:
       figure: where to add it.
@@ -173,13 +181,50 @@ def legend_below(figure: Figure, handles: Any, labels: list[str], title: str | N
       >>> [text.get_text() for text in figure.legends[0].get_texts()]
       ['PPO']
     """
-    columns = max(1, min(len(labels), _LEGEND_WIDTH // (max(map(len, labels)) + 8)))
+    labels = [in_lines(label, _LEGEND_WIDTH - 8) for label in labels]
+    longest = max(len(line) for label in labels for line in label.split("\n"))
+    columns = max(1, min(len(labels), _LEGEND_WIDTH // (longest + 8)))
     figure.legend(handles, labels, title=title, ncols=columns, **_LEGEND_STYLE)
+    lines = -(-sum(label.count("\n") + 1 for label in labels) // columns)
+    more = max(0, lines - _LEGEND_LINES)
+    figure.set_figheight(figure.get_figheight() + _LEGEND_INCHES * more)
 
 
-def _check_curve(label: str, x: ArrayLike, scores: ArrayLike) -> Curve:
+@checked
+def in_lines(label: str, width: Count) -> str:
+    """A label, broken after commas where it is long.
+
+    Args:
+      label: of a line or a bar.
+      width: characters that a line may have; a part without a comma may have more.
+
+    Returns:
+      The label, with line breaks.
+
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: a width below 1.
+
+    Example:
+      >>> from purejaxpg.reporting.plotting import in_lines
+      >>> in_lines("clip_eps 0.2, discount 0.9, num_steps 128", 30)
+      'clip_eps 0.2, discount 0.9,\\nnum_steps 128'
+    """
+    lines: list[str] = []
+    for part in label.split(", "):
+        if lines and len(lines[-1]) + len(part) + 2 < width:
+            lines[-1] += f", {part}"
+        else:
+            lines.append(part)
+    return ",\n".join(lines)
+
+
+def _check_curve(label: str, curve: tuple[ArrayLike, ArrayLike]) -> Curve:
     """Returns x `[T]` and scores `[num_seeds, T]` as float64, or raises ValueError."""
-    steps, runs = np.asarray(x, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    if not isinstance(curve, list | tuple) or len(curve) != 2:
+        raise TypeError(f"Curve {label!r} must be a tuple of x and scores, not {described(curve)}.")
+    steps = statistics.as_numbers(f"x of curve {label!r}", curve[0])
+    runs = statistics.as_numbers(f"scores of curve {label!r}", curve[1])
     if steps.ndim != 1 or runs.ndim != 2 or runs.shape[1:] != steps.shape:
         raise ValueError(
             f"Curve {label!r} must have x [T] and scores [num_seeds, T], got shapes {steps.shape} "
@@ -202,6 +247,7 @@ def _legend_text(curves: Mapping[str, Curve], confidence: float) -> tuple[list[s
     return [f"{label} ({what})" for label, what in zip(curves, drawn, strict=True)], None
 
 
+@checked
 def interval_or_point(
     statistic: Callable[..., Any], scores: ArrayLike, **options: Any
 ) -> statistics.Interval:
@@ -248,7 +294,8 @@ def short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
 
 
-def describe_interval(num_seeds: int, confidence: float) -> str:
+@checked
+def describe_interval(num_seeds: Count, confidence: statistics.Confidence) -> str:
     """What a line and its band are, for a legend.
 
     Args:
@@ -300,6 +347,7 @@ def decorate(axes: Axes, x_label: str, y_label: str, title: str | None) -> None:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
+@checked
 def check_output(path: Output, *labels: str) -> None:
     """Check the labels and the path of a figure before it is drawn.
 

@@ -12,14 +12,17 @@ ValueError, as `check_scores` does, where there are no scores or one of them is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from purejaxpg.arguments import Count, Range, Steps, checked, described
+
 Array = NDArray[np.float64]
 
 MIN_SEEDS = 3  # an interval from fewer is refused
+Confidence = Annotated[float, Range("between 0 and 1, both excluded", lambda x: 0 < x < 1)]
 _CHUNK_FLOATS = 2**21  # resampled scores held at once: 16 MiB
 
 
@@ -37,6 +40,37 @@ class Interval(NamedTuple):
     high: Array
 
 
+def as_numbers(name: str, values: Any) -> Array:
+    """Values as a float64 array.
+
+    Args:
+      name: what they are, for messages.
+      values: numbers, or sequences of equal lengths of them.
+
+    Returns:
+      The array.
+
+    Raises:
+      TypeError: they are no such numbers. A record such as `Episodes` is none: one of its fields is meant.
+
+    Example:
+      >>> from purejaxpg.reporting.statistics import as_numbers
+      >>> as_numbers("scores", [1, 2]).tolist()
+      [1.0, 2.0]
+    """
+    fields = getattr(values, "_fields", ())
+    try:
+        if not fields and values is not None:
+            return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        pass
+    hint = f"; take one of its fields, {', '.join(fields)}" if fields else ""
+    raise TypeError(
+        f"{name} must be an array of numbers, or lists of equal lengths of them, not {described(values)}{hint}."
+    )
+
+
+@checked
 def check_scores(scores: ArrayLike) -> Array:
     """Check scores and give them their full shape.
 
@@ -47,6 +81,7 @@ def check_scores(scores: ArrayLike) -> Array:
       `[num_seeds, num_tasks, ...]`, float64; a 1-D array becomes one task.
 
     Raises:
+      TypeError: the scores are no numbers.
       ValueError: there are no seeds or no tasks, or a score is NaN or infinite.
 
     Example:
@@ -54,7 +89,7 @@ def check_scores(scores: ArrayLike) -> Array:
       >>> check_scores([1, 2, 3]).shape
       (3, 1)
     """
-    array = np.asarray(scores, dtype=np.float64)
+    array = as_numbers("Scores", scores)
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim < 2 or array.size == 0:
@@ -69,6 +104,7 @@ def check_scores(scores: ArrayLike) -> Array:
     return array
 
 
+@checked
 def replace_diverged(scores: ArrayLike, worst: ArrayLike) -> Array:
     """Replace each NaN, +inf and -inf by the score that a diverged run is given.
 
@@ -81,6 +117,7 @@ def replace_diverged(scores: ArrayLike, worst: ArrayLike) -> Array:
       A float64 copy, of the shape of `scores`.
 
     Raises:
+      TypeError: an argument is no array of numbers.
       ValueError: `worst` is not finite, or neither one number nor one per task.
 
     Example:
@@ -89,8 +126,7 @@ def replace_diverged(scores: ArrayLike, worst: ArrayLike) -> Array:
       >>> pg.statistics.replace_diverged([8.0, math.nan], worst=-1.0).tolist()
       [8.0, -1.0]
     """
-    array = np.asarray(scores, dtype=np.float64)
-    value = np.asarray(worst, dtype=np.float64)
+    array, value = as_numbers("Scores", scores), as_numbers("worst", worst)
     if not np.isfinite(value).all():
         raise ValueError(f"The worst score must be finite, got {worst!r}.")
     if value.ndim > 1 or (value.ndim == 1 and value.shape != array.shape[1:2]):
@@ -103,6 +139,7 @@ def replace_diverged(scores: ArrayLike, worst: ArrayLike) -> Array:
     return np.where(np.isfinite(array), array, value)
 
 
+@checked
 def mean(scores: ArrayLike) -> Array:
     """Mean over seeds and tasks.
 
@@ -112,6 +149,10 @@ def mean(scores: ArrayLike) -> Array:
     Returns:
       `[...]`, in the units of the scores.
 
+    Raises:
+      TypeError: the scores are no numbers.
+      ValueError: there are none, or one of them is not finite.
+
     Example:
       >>> import purejaxpg as pg
       >>> float(pg.statistics.mean([[1.0, 2.0], [3.0, 6.0]]))
@@ -120,6 +161,7 @@ def mean(scores: ArrayLike) -> Array:
     return check_scores(scores).mean(axis=(0, 1))
 
 
+@checked
 def median(scores: ArrayLike) -> Array:
     """Median over tasks of each task's mean over seeds (the definition of Agarwal et al.).
 
@@ -131,6 +173,10 @@ def median(scores: ArrayLike) -> Array:
     Returns:
       `[...]`, in the units of the scores.
 
+    Raises:
+      TypeError: the scores are no numbers.
+      ValueError: there are none, or one of them is not finite.
+
     Example:
       >>> import purejaxpg as pg
       >>> float(pg.statistics.median([[1.0, 2.0, 9.0], [1.0, 4.0, 9.0]]))
@@ -139,6 +185,7 @@ def median(scores: ArrayLike) -> Array:
     return np.median(check_scores(scores).mean(axis=0), axis=0)
 
 
+@checked
 def iqm(scores: ArrayLike) -> Array:
     """Interquartile mean: the 25% trimmed mean over all seeds and tasks together.
 
@@ -151,6 +198,10 @@ def iqm(scores: ArrayLike) -> Array:
 
     Returns:
       `[...]`, in the units of the scores.
+
+    Raises:
+      TypeError: the scores are no numbers.
+      ValueError: there are none, or one of them is not finite.
 
     Example:
       >>> import purejaxpg as pg
@@ -165,6 +216,7 @@ def iqm(scores: ArrayLike) -> Array:
     return ordered[cut : num_scores - cut].mean(axis=0)
 
 
+@checked
 def optimality_gap(scores: ArrayLike, *, target: float = 1.0) -> Array:
     """Mean over seeds and tasks of max(target - score, 0); lower is better.
 
@@ -178,6 +230,10 @@ def optimality_gap(scores: ArrayLike, *, target: float = 1.0) -> Array:
     Returns:
       `[...]`, in the units of the scores.
 
+    Raises:
+      TypeError: the scores are no numbers.
+      ValueError: there are none, or one of them is not finite.
+
     Example:
       >>> import purejaxpg as pg
       >>> float(pg.statistics.optimality_gap([0.5, 2.0]))
@@ -186,6 +242,7 @@ def optimality_gap(scores: ArrayLike, *, target: float = 1.0) -> Array:
     return np.maximum(target - check_scores(scores), 0.0).mean(axis=(0, 1))
 
 
+@checked
 def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> Array:
     """Fraction of the runs of all tasks that score above each threshold.
 
@@ -200,6 +257,7 @@ def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> Array:
       `[num_thresholds, ...]`, in [0, 1].
 
     Raises:
+      TypeError: an argument is no array of numbers.
       ValueError: `thresholds` is empty, not one axis, or has a NaN.
 
     Example:
@@ -208,12 +266,13 @@ def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> Array:
       [1.0, 0.5, 0.0]
     """
     array = check_scores(scores)
-    taus = np.asarray(thresholds, dtype=np.float64)
+    taus = as_numbers("thresholds", thresholds)
     if taus.ndim != 1 or taus.size == 0 or np.isnan(taus).any():
         raise ValueError(f"thresholds must be [num_thresholds], not empty, no NaN, got {taus}.")
     return np.stack([(array > tau).mean(axis=(0, 1)) for tau in taus])
 
 
+@checked
 def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> Array:
     """Mean over tasks of P(X > Y) + P(X = Y) / 2 for one run of each of two algorithms.
 
@@ -228,6 +287,7 @@ def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> Array:
       `[...]`, in [0, 1].
 
     Raises:
+      TypeError: an argument is no array of numbers.
       ValueError: the shapes differ in more than the number of seeds.
 
     Example:
@@ -244,12 +304,13 @@ def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> Array:
     return wins.mean(axis=0) / len(x)
 
 
+@checked
 def bootstrap_interval(
     statistic: Callable[..., Array],
     *scores: ArrayLike,
-    confidence: float = 0.95,
-    num_resamples: int = 2000,
-    seed: int = 0,
+    confidence: Confidence = 0.95,
+    num_resamples: Count = 2000,
+    seed: Steps = 0,
 ) -> Interval:
     """Percentile interval of `statistic(*scores)` from the stratified bootstrap.
 
@@ -273,6 +334,7 @@ def bootstrap_interval(
       `Interval(estimate, low, high)`, three arrays of the shape of `statistic(*scores)`.
 
     Raises:
+      TypeError: an argument is not of the kind that its annotation says.
       ValueError: fewer than three seeds, a score that is not finite, an option out of range, or a
         statistic that does not keep the last axis.
 
@@ -284,10 +346,6 @@ def bootstrap_interval(
     """
     if not scores:
         raise ValueError("bootstrap_interval needs at least one array of scores.")
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}.")
-    if num_resamples < 1:
-        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}.")
     arrays = [check_scores(array) for array in scores]
     fewest = min(len(array) for array in arrays)
     if fewest < MIN_SEEDS:

@@ -7,6 +7,7 @@ better: what a diverged run is worth is for the caller to say (`statistics.repla
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 COLOUR_MAP = "cividis"
 """Rises in lightness and looks the same with any colour vision."""
+_LABEL_DISTANCE = 0.05  # of labels on a parallel axis
 _LOG_RANGE = 20.0  # positive values that differ by more than this factor get a logarithmic axis
 
 
@@ -153,7 +155,11 @@ def heat_map(
         chosen = (row == at_row[i]) & (column == at_column[j])
         if chosen.any():
             table[i, j] = statistics.iqm(y[chosen].ravel())
-    figure, (axes,) = plotting.new_figure()
+    ticks = [[plotting.short(value) for value in at] for at in (at_column, at_row)]
+    # Wide enough for the labels side by side, and high enough for them one above the other.
+    width = 1.8 + len(at_column) * (0.15 + 0.09 * max(map(len, ticks[0])))
+    height = 1.2 + 0.25 * len(at_row)
+    figure, (axes,) = plotting.new_figure(width=max(6.0, width), height=max(4.0, height))
     image = axes.imshow(table, cmap=COLOUR_MAP, origin="lower", aspect="auto")
     middle = (np.nanmin(table) + np.nanmax(table)) / 2
     for i, j in np.argwhere(np.isfinite(table)):
@@ -161,8 +167,8 @@ def heat_map(
         axes.text(j, i, f"{table[i, j]:.3g}", ha="center", va="center", color=colour, fontsize=9)
     plotting.decorate(axes, x_label, y_label, title)
     axes.grid(False)
-    axes.set_xticks(range(len(at_column)), [plotting.short(value) for value in at_column])
-    axes.set_yticks(range(len(at_row)), [plotting.short(value) for value in at_row])
+    axes.set_xticks(range(len(at_column)), ticks[0])
+    axes.set_yticks(range(len(at_row)), ticks[1])
     figure.colorbar(image, label=f"{score_label}, IQM of {y.shape[1]} seeds")
     return plotting.finish(figure, path)
 
@@ -220,7 +226,8 @@ def parallel_axes(
         axes.axvline(position, color="0.3", linewidth=0.8)
         for height, text in labels:
             axes.text(position - 0.03, height, text, fontsize=9, ha="right", va="center", bbox=box)
-    axes.set_xticks(range(len(points)), [*hyperparameters, "result"], fontsize=10)
+    names = [textwrap.fill(name, 14, break_long_words=False) for name in hyperparameters]
+    axes.set_xticks(range(len(points)), [*names, "result"], fontsize=10)
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.set_xlim(-0.35, len(points) - 0.95)
@@ -249,6 +256,13 @@ def _heights(values: np.ndarray) -> tuple[np.ndarray, list[tuple[float, str]]]:
         return at[np.searchsorted(distinct, values)], [*zip(at, map(plotting.short, distinct))]
     scale, unscale = (np.log, np.exp) if _is_wide(values) else (np.asarray, np.asarray)
     low, high = scale(distinct[0]), scale(distinct[-1])
-    shown = unscale(np.linspace(low, high, 5)) if len(distinct) > 8 else distinct
+    few = len(distinct) <= 8
+    shown, digits = (distinct, 4) if few else (unscale(np.linspace(low, high, 5)), 3)
     place = lambda x: (scale(x) - low) / (high - low)  # noqa: E731
-    return place(values), [(place(x), f"{x:.3g}") for x in shown]
+    heights = place(shown)
+    apart = [0]  # of labels that would overlap, the lower one is written; the highest always is
+    for i in range(1, len(shown)):
+        if heights[i] - heights[apart[-1]] >= _LABEL_DISTANCE:
+            apart.append(i)
+    apart[-1] = len(shown) - 1 if 1 - heights[apart[-1]] < _LABEL_DISTANCE else apart[-1]
+    return place(values), [(heights[i], f"{shown[i]:.{digits}g}") for i in apart]

@@ -2,19 +2,25 @@
 
 import json
 import os
+import re
 import shutil
+import tempfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from purejaxpg.leaves import leaf_paths
 from purejaxpg.types import PyTree
 
 FORMAT = 1
 """The number written into every checkpoint; raised when what is stored changes its meaning."""
 _FORMAT_KEY = "purejaxpg_format"
+_LEAVES_KEY = "purejaxpg_leaves"
 _CHECKSUMS = "checksums.json"
 
 
@@ -30,7 +36,9 @@ def save(path: str | Path, tree: PyTree) -> None:
 
     Raises:
       FileExistsError: `path` exists; nothing is overwritten.
-      ValueError: called in another process than the first, or with typed keys where there are several.
+      OSError: it could not be written, on a full disk for example; what was there before stays.
+      ValueError: an array has no elements; or called in another process than the first, or with typed keys
+        where there are several.
 
     Example:
       >>> import tempfile
@@ -48,12 +56,22 @@ def save(path: str | Path, tree: PyTree) -> None:
     path = Path(path).absolute()
     if path.exists():
         raise FileExistsError(f"{path} exists; a checkpoint is never overwritten.")
+    if empty := [name for name, x in leaf_paths(tree).items() if x.size == 0]:
+        raise ValueError(f"Arrays without elements cannot be saved: {', '.join(empty)}.")
     unfinished = path.with_name(f".saving-{path.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
-    with _checkpointer() as checkpointer:
-        checkpointer.save(unfinished, tree, custom_metadata={_FORMAT_KEY: FORMAT})
-        checkpointer.wait_until_finished()
-    (unfinished / _CHECKSUMS).write_text(json.dumps(_checksums(unfinished)))
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _plain_path(unfinished.parent) as parent, _checkpointer() as checkpointer:
+            metadata = {_FORMAT_KEY: FORMAT, _LEAVES_KEY: _described(tree)}
+            plain = parent / f".saving-{zlib.crc32(os.fsencode(path.name))}"
+            shutil.rmtree(plain, ignore_errors=True)
+            checkpointer.save(plain, tree, custom_metadata=metadata)
+            checkpointer.wait_until_finished()
+            os.rename(plain, unfinished)
+        (unfinished / _CHECKSUMS).write_text(json.dumps(_checksums(unfinished)))
+    except Exception as error:  # orbax raises what it likes where a disk is full
+        raise OSError(f"{path} could not be written: {_first_line(error)}.") from error
     os.rename(unfinished, path)
 
 
@@ -91,10 +109,10 @@ def restore(path: str | Path, like: PyTree) -> PyTree:
     # One device, whatever the devices that it was saved from were.
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like)
-    with _checkpointer() as checkpointer:
-        _check_format(path, checkpointer)
+    with _plain_path(path) as plain, _checkpointer() as checkpointer:
+        _check_metadata(path, plain, checkpointer, like)
         try:
-            restored = checkpointer.restore(path, target)
+            restored = checkpointer.restore(plain, target)
         except Exception as error:  # orbax raises bare ones where data cannot be read
             raise ValueError(
                 f"{path} is damaged or not a checkpoint of this algorithm and these networks: "
@@ -117,6 +135,18 @@ def _checkpointer() -> Any:
     return StandardCheckpointer(multiprocessing_options=alone)
 
 
+@contextmanager
+def _plain_path(folder: Path) -> Iterator[Path]:
+    """A path to a folder without characters that orbax takes for a pattern, and then finds nothing."""
+    if re.fullmatch(r"[\w\-./: ~+=@,]*", folder.as_posix()):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as place:
+        link = Path(place, "folder")
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
+
+
 def _host_copy(tree: PyTree) -> PyTree:
     """Arrays of NumPy: orbax writes no array of JAX that only one of several processes has."""
     if jax.process_index() > 0:
@@ -128,6 +158,23 @@ def _host_copy(tree: PyTree) -> PyTree:
             "Typed keys cannot be saved from several processes: save jax.random.key_data of them."
         )
     return jax.tree.map(np.asarray, tree)
+
+
+def _described(tree: PyTree) -> dict[str, str]:
+    """Path of each leaf -> its type and shape."""
+    return {path: f"{x.dtype} {tuple(x.shape)}" for path, x in leaf_paths(tree).items()}
+
+
+def _check_leaves(path: Path, stated: dict[str, str], like: PyTree) -> None:
+    """Refuse what orbax would cast, or report at length."""
+    wanted = _described(like)
+    for leaf in [*wanted, *(name for name in stated if name not in wanted)]:
+        found, needed = stated.get(leaf, "nothing"), wanted.get(leaf, "nothing")
+        if found != needed:
+            raise ValueError(
+                f"{path} is not a checkpoint of this algorithm and these networks: {leaf or 'the array'} is "
+                f"{found} there, and {needed} is needed."
+            )
 
 
 def _checksums(path: Path) -> dict[str, int]:
@@ -150,9 +197,10 @@ def _check_files(path: Path) -> None:
         raise ValueError(f"{path} is damaged: {', '.join(damaged)} changed or missing.")
 
 
-def _check_format(path: Path, checkpointer: Any) -> None:
+def _check_metadata(path: Path, plain: Path, checkpointer: Any, like: PyTree) -> None:
+    """Whether what is stored has this format, and the leaves of `like`."""
     try:
-        metadata = checkpointer.metadata(path).custom_metadata or {}
+        metadata = checkpointer.metadata(plain).custom_metadata or {}
     except (ValueError, FileNotFoundError) as error:
         raise ValueError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from error
     found = metadata.get(_FORMAT_KEY)
@@ -160,6 +208,8 @@ def _check_format(path: Path, checkpointer: Any) -> None:
         raise ValueError(f"{path} is damaged or no checkpoint of purejaxpg: it states no format.")
     if found != FORMAT:
         raise ValueError(f"{path} has format {found}; this version of purejaxpg reads {FORMAT}.")
+    if (stated := metadata.get(_LEAVES_KEY)) is not None:  # not in older ones
+        _check_leaves(path, stated, like)
 
 
 def _first_line(error: Exception) -> str:

@@ -8,17 +8,22 @@ gets a dict of scalars. `run(key, learning_rate, clip_eps)` takes `*table.values
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from purejaxpg.arguments import Count, Key, check, checked
+from purejaxpg.types import Scalar
+
 Table = dict[str, NDArray[np.float32]]
 Quantile = Callable[[jax.Array], jax.Array]
 """What a hyperparameter is drawn from: `u` uniform on [0, 1) -> a value, the inverse of its distribution."""
 
 
+@checked
 def grid(**values: ArrayLike) -> Table:
     """Every combination of the values of all names; the last name changes fastest.
 
@@ -38,9 +43,14 @@ def grid(**values: ArrayLike) -> Table:
       >>> {name: values.tolist() for name, values in table.items()}
       {'num_steps': [8.0, 8.0, 16.0, 16.0], 'clip_eps': [0.25, 0.5, 0.25, 0.5]}
     """
+    if not values:
+        raise TypeError("grid needs at least one name, as grid(learning_rate=[1e-4, 1e-3]) has.")
+    if empty := [name for name, x in values.items() if np.size(x) == 0]:
+        raise ValueError(f"{empty[0]} needs at least one value, as {empty[0]}=[1, 2] has.")
     return reduce(cross, (listed([{name: x} for x in np.ravel(v)]) for name, v in values.items()))
 
 
+@checked
 def listed(rows: Sequence[Mapping[str, float]]) -> Table:
     """Configurations as they are given.
 
@@ -51,6 +61,7 @@ def listed(rows: Sequence[Mapping[str, float]]) -> Table:
       A table of `len(rows)` configurations, its names in the order of the first.
 
     Raises:
+      TypeError: the rows are no sequence of dicts.
       ValueError: there are none, not all have the same names, or a value is no finite float32.
 
     Example:
@@ -66,7 +77,8 @@ def listed(rows: Sequence[Mapping[str, float]]) -> Table:
     return {name: _column(name, [row[name] for row in rows]) for name in rows[0]}
 
 
-def random_search(key: jax.Array, num_configurations: int, **quantiles: Quantile) -> Table:
+@checked
+def random_search(key: Key, num_configurations: Count, **quantiles: Quantile) -> Table:
     """Independent draws from a distribution per name (Bergstra and Bengio 2012, JMLR 13:281).
 
     Args:
@@ -79,7 +91,8 @@ def random_search(key: jax.Array, num_configurations: int, **quantiles: Quantile
       A table of `num_configurations` configurations.
 
     Raises:
-      ValueError: `num_configurations` is below 1, or there is no name.
+      TypeError: an argument is not of the kind that its annotation says.
+      ValueError: `num_configurations` is below 1, there is no name, or a value is no finite float32.
 
     Example:
       >>> import jax
@@ -88,12 +101,13 @@ def random_search(key: jax.Array, num_configurations: int, **quantiles: Quantile
       >>> table["n"].tolist(), table["clip_eps"].shape
       ([4.0, 4.0, 4.0], (3,))
     """
-    if num_configurations < 1 or not quantiles:
-        raise ValueError(f"Nothing to draw: {num_configurations=} of {[*quantiles]}.")
+    if not quantiles:
+        raise ValueError("random_search needs at least one name, as clip_eps=uniform(0.1, 0.3) is.")
     u = jax.random.uniform(key, (len(quantiles), num_configurations))
-    return {name: np.asarray(f(x), np.float32) for x, (name, f) in zip(u, quantiles.items())}
+    return {name: _column(name, np.asarray(f(x))) for x, (name, f) in zip(u, quantiles.items())}
 
 
+@checked
 def cross(one: Table, other: Table) -> Table:
     """Every configuration of one table with every one of another.
 
@@ -105,7 +119,8 @@ def cross(one: Table, other: Table) -> Table:
       A table of n * m configurations with the names of both.
 
     Raises:
-      ValueError: a name is in both.
+      TypeError: an argument is no dict.
+      ValueError: a name is in both, or a table is empty.
 
     Example:
       >>> import purejaxpg as pg
@@ -115,6 +130,8 @@ def cross(one: Table, other: Table) -> Table:
     """
     if twice := sorted(set(one) & set(other)):
         raise ValueError(f"Given twice: {', '.join(twice)}.")
+    if not one or not other:
+        raise ValueError("A table must have at least one name, and one of these has none.")
     n, m = (len(next(iter(table.values()))) for table in (one, other))
     return {
         **{name: np.repeat(x, m) for name, x in one.items()},
@@ -122,7 +139,8 @@ def cross(one: Table, other: Table) -> Table:
     }
 
 
-def uniform(low: float, high: float) -> Quantile:
+@checked
+def uniform(low: Scalar, high: Scalar) -> Quantile:
     """Uniform on [low, high).
 
     Args:
@@ -133,6 +151,7 @@ def uniform(low: float, high: float) -> Quantile:
       The quantile function, `u` in [0, 1) -> value.
 
     Raises:
+      TypeError: an argument is no number.
       ValueError: not low < high, or one of them is not finite.
 
     Example:
@@ -144,7 +163,8 @@ def uniform(low: float, high: float) -> Quantile:
     return lambda u: low + u * (high - low)
 
 
-def log_uniform(low: float, high: float) -> Quantile:
+@checked
+def log_uniform(low: Scalar, high: Scalar) -> Quantile:
     """The logarithm is uniform on [log low, log high).
 
     Args:
@@ -155,6 +175,7 @@ def log_uniform(low: float, high: float) -> Quantile:
       The quantile function, `u` in [0, 1) -> value.
 
     Raises:
+      TypeError: an argument is no number.
       ValueError: not 0 < low < high, or one of them is not finite.
 
     Example:
@@ -168,17 +189,19 @@ def log_uniform(low: float, high: float) -> Quantile:
     return lambda u: low * jnp.exp(u * jnp.log(high / low))
 
 
-def choice(*values: float) -> Quantile:
+@checked
+def choice(*values: Any) -> Quantile:
     """One of several values, all with the same probability.
 
     Args:
-      *values: the numbers to choose from, at least one.
+      *values: the numbers to choose from, at least one: `choice(0.1, 0.2)`.
 
     Returns:
       The quantile function, `u` in [0, 1) -> value.
 
     Raises:
-      ValueError: there are no values.
+      TypeError: a value is no number.
+      ValueError: there are no values, or one of them is a sequence.
 
     Example:
       >>> import jax.numpy as jnp
@@ -186,21 +209,24 @@ def choice(*values: float) -> Quantile:
       >>> pg.choice(1, 2, 4)(jnp.array([0.0, 0.5, 0.99])).tolist()
       [1, 2, 4]
     """
-    if not values:
-        raise ValueError("choice needs at least one value.")
+    if not values or any(np.ndim(value) != 0 for value in values):
+        raise ValueError(f"choice needs numbers, as choice(0.1, 0.2) has, not {values}.")
+    for value in values:
+        check("a value of choice", value, Scalar)
     return lambda u: jnp.asarray(values)[(u * len(values)).astype(int)]
 
 
-def _column(name: str, values: list[float]) -> NDArray[np.float32]:
+def _column(name: str, values: ArrayLike) -> NDArray[np.float32]:
     try:
-        column = np.array(values, np.float64)
+        text = np.asarray(values).dtype.kind in "SU"  # which NumPy would read numbers from
+        column = np.array(np.nan if text else values, np.float64)
     except (TypeError, ValueError):
         column = np.full(1, np.nan)
     if column.ndim != 1 or not (np.abs(column) <= np.finfo(np.float32).max).all():
-        raise ValueError(f"{name} needs finite numbers that fit into float32, not {values}.")
+        raise ValueError(f"{name} needs finite numbers that fit into float32, not {values!r}.")
     return column.astype(np.float32)
 
 
-def _check_range(low: float, high: float) -> None:
+def _check_range(low: Scalar, high: Scalar) -> None:
     if not -np.inf < low < high < np.inf:
-        raise ValueError(f"A range needs finite low < high, got {low} and {high}.")
+        raise ValueError(f"A range needs finite low < high, got {low!r} and {high!r}.")

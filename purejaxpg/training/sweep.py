@@ -6,24 +6,29 @@ every process. Work is shared among all devices of all processes, and each proce
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, wraps
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from purejaxpg.arguments import Count, KeyVector, Steps, checked
 from purejaxpg.types import PyTree
 
 
+@checked
 def sweep(
     run: Callable[..., PyTree],
-    keys: jax.Array,
+    keys: KeyVector,
     *hyperparameters: PyTree,
     devices: Sequence[Any] | None = None,
-    chunk_size: int | None = None,
-    memory_limit: int | None = None,
+    chunk_size: Count | None = None,
+    memory_limit: Steps | None = None,
 ) -> PyTree:
     """Call `run(key, *hyperparameters)` for every configuration and every seed, in one program.
 
@@ -45,6 +50,7 @@ def sweep(
       they are NumPy arrays, in the host's memory, and typed keys among them come as their data.
 
     Raises:
+      TypeError: an argument is not of the kind that its annotation says: a legacy key, for example.
       ValueError: keys or hyperparameters have the wrong shapes, or not even one run fits into memory.
 
     Example:
@@ -59,8 +65,6 @@ def sweep(
     number = len(rows[0])
     if chunk_size is None:
         chunk_size = fitting_chunk_size(run, *rows, devices=devices, memory_limit=memory_limit)
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size={chunk_size} must be at least 1.")
     call = distribute(run, devices=devices)
     if chunk_size >= number:
         results = call(*rows)
@@ -70,7 +74,8 @@ def sweep(
     return jax.tree.map(lambda x: x.reshape(configurations, -1, *x.shape[1:]), results)
 
 
-def zipped_rows(keys: jax.Array, *hyperparameters: PyTree) -> tuple[tuple[PyTree, ...], int]:
+@checked
+def zipped_rows(keys: KeyVector, *hyperparameters: PyTree) -> tuple[tuple[PyTree, ...], int]:
     """Arguments `[configurations * seeds, ...]` of every run, all seeds of a configuration in turn.
 
     Args:
@@ -80,10 +85,6 @@ def zipped_rows(keys: jax.Array, *hyperparameters: PyTree) -> tuple[tuple[PyTree
     Returns:
       The rows (keys, then hyperparameters), and the number of configurations.
     """
-    if keys.ndim != 1 or keys.shape[0] == 0:
-        raise ValueError(
-            f"keys must be a vector of at least one typed key, found shape {keys.shape}."
-        )
     sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(hyperparameters)}
     if len(sizes) > 1 or () in sizes or (0,) in sizes:
         raise ValueError(
@@ -138,7 +139,7 @@ def fitting_chunk_size(
     """
     number = len(jax.tree.leaves(rows)[0])
     available = _choose(devices, number)
-    limit = _memory_limit(available) if memory_limit is None else memory_limit
+    limit = memory_limit_of(available) if memory_limit is None else memory_limit
     size = number
     while (need := _memory_needed(run, rows, size, available)) > limit:
         per_device = -(-size // len(available))
@@ -203,9 +204,27 @@ def _compile(run: Callable, devices: tuple, donate: tuple[int, ...]) -> tuple[An
     spec = PartitionSpec("rows")
     # Carries of scans that start as constants do not vary over devices at first: no such check.
     sharded = jax.shard_map(
-        jax.vmap(run), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
-    )
+        _without_empty_constants(jax.vmap(run)),
+        mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False,
+    )  # fmt: skip
     return jax.jit(sharded, donate_argnums=donate), NamedSharding(mesh, spec)
+
+
+def _without_empty_constants(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """The same function, in which arrays without elements that it closes over are made, not captured.
+
+    Indexing in an environment makes such constants. Captured, they are operands of `shard_map`, and the
+    partitioner of jaxlib 0.11.2 dies of a segmentation fault where it drops one that nothing uses.
+    """
+
+    @wraps(function)  # a compiled program keeps its name
+    def call(*rows):
+        closed, shape = jax.make_jaxpr(function, return_shape=True)(*rows)
+        constants = [jnp.zeros(x.shape, x.dtype) if x.size == 0 else x for x in closed.consts]
+        results = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, constants))(*jax.tree.leaves(rows))
+        return jax.tree.unflatten(jax.tree.structure(shape), results)
+
+    return call
 
 
 def _place(rows: PyTree, placement: NamedSharding) -> PyTree:
@@ -237,20 +256,28 @@ def _memory_needed(run: Callable, rows: PyTree, size: int, devices: tuple) -> in
     return sum(getattr(memory, f"{of}_size_in_bytes") for of in ("argument", "output", "temp"))
 
 
-def _memory_limit(devices: tuple) -> int:
+def memory_limit_of(devices: tuple) -> int:
     """Bytes per device, the same in all processes."""
     local = [device for device in devices if device.process_index == jax.process_index()]
     stated = (local[0].memory_stats() or {}).get("bytes_limit")
-    if stated is not None:
-        limit = int(0.9 * stated)
-    else:
-        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (2 * len(local))
+    limit = _physical_memory() // (2 * len(local)) if stated is None else int(0.9 * stated)
     if len(local) < len(devices):
         from jax.experimental.multihost_utils import process_allgather
 
         # In KiB: JAX's integers have 32 bits.
         limit = 1024 * int(np.min(process_allgather(np.int32(limit // 1024))))
     return limit
+
+
+def _physical_memory() -> int:
+    """Bytes of this machine, or of the container in which this process is; 8 GiB if nothing says."""
+    sizes = []
+    with suppress(AttributeError, ValueError, OSError):  # not on Windows
+        sizes.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # cgroups, versions 2 and 1
+        with suppress(ValueError, OSError):  # no container, or "max"
+            sizes.append(int(Path("/sys/fs/cgroup", name).read_text()))
+    return min(sizes, default=8 * 2**30)
 
 
 def _joined(parts: Iterable[PyTree], number: int) -> PyTree:

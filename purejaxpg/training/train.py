@@ -1,16 +1,17 @@
 """Training as one scan over updates, and evaluation."""
 
 from collections.abc import Callable
-from typing import Annotated
 
 import jax
+import jax.numpy as jnp
 
-from purejaxpg.arguments import NOT_NEGATIVE, Count, checked
+from purejaxpg.arguments import Count, EnvParams, Key, Steps, checked, described, same_structure
+from purejaxpg.leaves import leaf_paths
 from purejaxpg.types import Algorithm, PyTree
 
 
 @checked
-def begin_training(key: jax.Array, algorithm: Algorithm, env_params: PyTree) -> PyTree:
+def begin_training(key: Key, algorithm: Algorithm, env_params: EnvParams) -> PyTree:
     """The state in which the run with this key begins: where `train` starts if it is given none.
 
     Args:
@@ -20,6 +21,9 @@ def begin_training(key: jax.Array, algorithm: Algorithm, env_params: PyTree) -> 
 
     Returns:
       The state before the first update.
+
+    Raises:
+      TypeError: an argument is not of the kind that its annotation says.
 
     Example:
       >>> import jax, purejaxpg as pg
@@ -34,11 +38,11 @@ def begin_training(key: jax.Array, algorithm: Algorithm, env_params: PyTree) -> 
 
 @checked
 def train(
-    key: jax.Array,
+    key: Key,
     algorithm: Algorithm,
-    env_params: PyTree,
+    env_params: EnvParams,
     *,
-    num_updates: Annotated[int, NOT_NEGATIVE],
+    num_updates: Steps,
     state: PyTree = None,
 ) -> tuple[PyTree, dict[str, jax.Array]]:
     """Run an algorithm for `num_updates` updates.
@@ -58,7 +62,8 @@ def train(
 
     Raises:
       TypeError: an argument is not of the kind that its annotation says.
-      ValueError: a negative number of updates.
+      ValueError: a negative number of updates, or a state of another algorithm, of other networks or of
+        another number of environments.
 
     Example:
       >>> import jax, purejaxpg as pg
@@ -71,9 +76,17 @@ def train(
       >>> metrics["entropy"].shape
       (100,)
     """
-    run_key = jax.random.split(key)[1]
     if state is None:
         state = begin_training(key, algorithm, env_params)
+    else:
+        _check_state(state, algorithm, env_params)
+    return _train(key, algorithm, env_params, state, num_updates)
+
+
+def _train(
+    key: jax.Array, algorithm: Algorithm, env_params: PyTree, state: PyTree, num_updates: int
+) -> tuple[PyTree, dict[str, jax.Array]]:
+    run_key = jax.random.split(key)[1]
 
     def update(state, _):
         step_key = jax.random.fold_in(run_key, state.update)
@@ -85,11 +98,11 @@ def train(
 
 @checked
 def train_and_evaluate(
-    key: jax.Array,
+    key: Key,
     algorithm: Algorithm,
-    env_params: PyTree,
+    env_params: EnvParams,
     *,
-    num_updates: Annotated[int, NOT_NEGATIVE],
+    num_updates: Steps,
     evaluate_every: Count,
     evaluate_fn: Callable[[jax.Array, PyTree], PyTree],
     state: PyTree = None,
@@ -111,7 +124,7 @@ def train_and_evaluate(
 
     Raises:
       TypeError: an argument is not of the kind that its annotation says.
-      ValueError: `evaluate_every` does not divide `num_updates`.
+      ValueError: `evaluate_every` does not divide `num_updates`, or the state is not one of this algorithm.
 
     Example:
       >>> import jax, purejaxpg as pg
@@ -131,9 +144,11 @@ def train_and_evaluate(
         raise ValueError(f"{evaluate_every=} must divide {num_updates=} evenly.")
     if state is None:
         state = begin_training(key, algorithm, env_params)
+    else:
+        _check_state(state, algorithm, env_params)
 
     def period(state, _):
-        state, metrics = train(key, algorithm, env_params, num_updates=evaluate_every, state=state)
+        state, metrics = _train(key, algorithm, env_params, state, evaluate_every)
         evaluation = evaluate_fn(evaluation_key(key, state.update), state)
         return state, (metrics, evaluation)
 
@@ -146,3 +161,20 @@ def evaluation_key(key: jax.Array, update: jax.Array) -> jax.Array:
     """A key for the evaluation after so many updates of the run with this key, unused by training."""
     # The third of three keys is none of the two of `begin_training` and `train`.
     return jax.random.fold_in(jax.random.split(key, 3)[2], update)
+
+
+def _check_state(state: PyTree, algorithm: Algorithm, env_params: PyTree) -> None:
+    """Raise ValueError unless a state has the structure, shapes and types of the algorithm's own."""
+    expected = jax.eval_shape(algorithm.init, jax.random.key(0), env_params)
+    if not same_structure(state, expected):
+        raise ValueError(
+            f"The state must be one of this algorithm and these networks, as train returns it first, not "
+            f"{described(state)}."
+        )
+    for (path, leaf), found in zip(leaf_paths(expected).items(), jax.tree.leaves(state)):
+        if (leaf.shape, leaf.dtype) != (jnp.shape(found), jnp.result_type(found)):
+            raise ValueError(
+                f"The state does not fit the algorithm: {path} is {jnp.result_type(found)} "
+                f"{jnp.shape(found)} where {leaf.dtype} {leaf.shape} is needed; networks and num_envs "
+                "must be those it was made with."
+            )

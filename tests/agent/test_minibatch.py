@@ -162,3 +162,26 @@ def test_minibatches_that_do_not_divide_are_refused(number):
 @pytest.mark.parametrize("number", [1, 2, 4, 8])
 def test_minibatches_that_divide_are_accepted(number):
     assert choose_sequence_length([value_network(MLP((2,)))], 2, 4, number) == 1
+
+
+def test_what_has_other_axes_is_refused():
+    """Gathers beyond the end of an array would give anything."""
+
+    def cut(*shapes):
+        sequences([jnp.ones(shape) for shape in shapes], 2)
+
+    def shuffle(*shapes, number=1):
+        data = [jnp.ones(shape) for shape in shapes]
+        shuffled_epochs(
+            jax.random.key(0), lambda carry, batch: (carry, ()), 0, data,
+            num_epochs=1, num_minibatches=number,
+        )  # fmt: skip
+
+    for call in (cut, shuffle):
+        for other in [(4, 3), (6, 2), (4,), (2, 4)]:
+            with pytest.raises(ValueError, match="need the same first two axes"):
+                call((4, 2), (4, 2), other)
+    with pytest.raises(ValueError, match=r"num_minibatches=3 .* evenly"):
+        shuffle((4, 2), number=3)
+    with pytest.raises(ValueError, match=r"length=2 .* evenly"):
+        cut((5, 2))

@@ -178,3 +178,18 @@ def test_fit_value_takes_every_sample_once_per_epoch():
             w += 0.25 * (y - w)
         orders.add((w, np.mean(losses)))
     assert (float(params), float(loss)) in orders
+
+
+@pytest.mark.parametrize("shape", [(T,), (T, 1), (T, B, 1), (T + 1, B), (1, B)])
+@pytest.mark.parametrize("wrong", ["target", "weight", "inputs"])
+def test_fit_value_refuses_what_has_another_shape(wrong, shape):
+    if wrong == "inputs" and shape[:2] == (T, B):
+        shape = (B, T)
+    given = {"inputs": jnp.ones((T, B)), "target": jnp.ones((T, B)), "weight": jnp.ones((T, B))}
+    given[wrong] = jnp.ones(shape)
+    sgd = optax.sgd(0.1)
+    with pytest.raises(ValueError, match=r"must have the same shape|need the same first two axes"):
+        fit_value(
+            jax.random.key(0), lambda w, x: w * x, sgd, jnp.zeros(()), sgd.init(jnp.zeros(())),
+            (given["inputs"],), given["target"], given["weight"], num_epochs=1, num_minibatches=1,
+        )  # fmt: skip

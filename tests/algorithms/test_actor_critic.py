@@ -11,7 +11,6 @@ import pytest
 import purejaxpg as pg
 from tests.small import (
     assert_scalars_are_traced_and_matter,
-    assert_trees_equal,
     cartpole,
     small_actor_critic,
 )
@@ -82,8 +81,9 @@ def test_more_value_regression_fits_better_and_leaves_the_policy_alone():
 
     once, seen, _ = jax.jit(lambda: update(1))()
     often, seen_again, _ = jax.jit(lambda: update(20))()
-    assert_trees_equal(seen, seen_again)
-    assert_trees_equal(once.params.policy, often.params.policy)
+    # Two programs, which round differently.
+    both = (seen, once.params.policy), (seen_again, often.params.policy)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), *both)
 
     @jax.jit
     def error(state):  # of a target that both were drawn towards: the returns of the rollout

@@ -121,5 +121,5 @@ def test_flattened_observations_keep_their_mask():
 def test_masks_that_do_not_fit_are_refused(env_id):
     env, env_params = pg.make(env_id)
     masked = pg.mask_actions(env, lambda obs, params: jnp.ones((*obs.shape[:-1], 3), bool))
-    with pytest.raises(ValueError, match=r"A mask of \(3,\) actions does not fit the actions"):
+    with pytest.raises(ValueError, match=r"A mask of shape \(3,\) does not fit the actions"):
         masked.observe(jnp.zeros(4), env_params)

@@ -129,7 +129,7 @@ def test_from_mdp_is_the_process_it_was_given():
         found = [(here & going_on & (seen.next_obs == t)).sum() / here.sum() for t in (0, 1)]
         np.testing.assert_allclose(found, after, atol=0.05)
     assert abs((seen.obs[seen.start] == 1).mean() - 0.75) < 0.03
-    with pytest.raises(ValueError, match="limit=0 must be at least 1"):
+    with pytest.raises(ValueError, match="limit must be at least 1, not 0"):
         pg.from_mdp(mdp, limit=0)
 
 

@@ -155,7 +155,7 @@ def test_restart_and_death_and_noise():
 @pytest.mark.parametrize(
     "change, sentence",
     [
-        (lambda mdp: mdp._replace(start=mdp.start[:2]), "found .*, .* and \\(2,\\)"),
+        (lambda mdp: mdp._replace(start=mdp.start[:2]), "not shapes .*, .* and \\(2,\\)"),
         (lambda mdp: mdp._replace(reward=mdp.reward[0]), "needs transition \\[S, A, S\\]"),
         (lambda mdp: mdp._replace(transition=2 * mdp.transition), "sum to at most 1"),
         (lambda mdp: mdp._replace(transition=-mdp.transition), "must be probabilities"),

@@ -235,7 +235,7 @@ def test_element_wise(loss, number, flows):
 @every_loss
 def test_shapes_must_agree(loss, number, flows):
     first, *rest = draw(7, number)
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="must have the same shape"):
         loss(first[:, None], *rest)  # would broadcast to [N, N]
 
 

@@ -434,14 +434,15 @@ def test_td_targets_of_one_transition():
 @pytest.mark.parametrize("n", [0, -1, 2.0, jnp.array(2), None])
 def test_n_must_be_a_static_positive_integer(n):
     reward, _, next_value, terminated, truncated = sample((T, B))
-    with pytest.raises(ValueError, match="n must be a static integer of at least 1"):
+    words = "n must be at least 1" if isinstance(n, int) else "n must be an int, not"
+    with pytest.raises((TypeError, ValueError), match=words):
         returns.n_step_returns(reward, next_value, terminated, truncated, discount=0.9, n=n)
 
 
 @every_estimator
 def test_shapes_must_agree(estimate):
     reward, *data = sample((T, B))
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="must have the same shape: reward"):
         estimate(reward[:, 0], *data, 0.9, 0.8)
 
 

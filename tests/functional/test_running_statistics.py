@@ -78,3 +78,22 @@ def test_a_long_stream_keeps_its_mean():
     weight = 2048 / (1e8 + 2048)
     np.testing.assert_allclose(new.mean, 2 + 3 * weight, rtol=1e-6)
     np.testing.assert_allclose(new.variance, 9 - 9 * weight + 9 * weight, rtol=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    sizes=st.lists(st.sampled_from([0, 1, 2, 5]), max_size=6),
+    seed=st.integers(0, 2**31),
+    share=st.sampled_from([0.1, 0.5, 1.0]),
+)
+def test_samples_that_are_not_finite_are_left_out(sizes, seed, share):
+    rng = np.random.default_rng(seed)
+    batches = [np.float32(rng.normal(size=(size, 3))) for size in sizes]
+    for batch in batches:
+        for i in np.flatnonzero(rng.random(len(batch)) < share):
+            batch[i, rng.integers(3)] = rng.choice([np.nan, np.inf, -np.inf])
+    found = over(batches, (3,))
+    finite = over([batch[np.isfinite(batch).all(axis=1)] for batch in batches], (3,))
+    for x, y in zip(found, finite):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+        assert np.isfinite(x).all()

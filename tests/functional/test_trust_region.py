@@ -238,7 +238,7 @@ def test_a_nan_row_touches_no_other(where):
 
 
 def test_no_steps_are_refused():
-    with pytest.raises(ValueError, match="num_steps=0"):
+    with pytest.raises(ValueError, match="num_steps must be at least 1, not 0"):
         conjugate_gradient(lambda v: v, jnp.ones(2), num_steps=0)
 
 
@@ -371,7 +371,7 @@ def test_line_search_stops_when_the_slowest_row_is_done():
 
 
 def test_no_candidates_are_refused():
-    with pytest.raises(ValueError, match="num_backtracks=0"):
+    with pytest.raises(ValueError, match="num_backtracks must be at least 1, not 0"):
         backtracking_line_search(lambda x: (x, x), 1.0, 1.0, max_kl=1.0, num_backtracks=0)
 
 

@@ -73,7 +73,13 @@ def test_only_the_window_is_seen(params):
     assert (size[-WINDOW:] > 1e-4).all()
 
 
-@pytest.mark.parametrize("arguments", [{"window": 0}, {"num_heads": 4}])
-def test_impossible_sizes_are_refused(arguments):
-    with pytest.raises(ValueError, match="must be at least 1, and features=6 a multiple of"):
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"window": 0}, "window must be at least 1, not 0"),
+        ({"num_heads": 4}, "features=6 must be a multiple of num_heads=4"),
+    ],
+)
+def test_impossible_sizes_are_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
         pg.AttentionCell(**{"features": 6, "window": 3, "num_heads": 2, **arguments})

@@ -286,3 +286,43 @@ def test_what_makes_no_sense_is_refused():
         key = jax.random.key(0)
         state = jax.eval_shape(twice.init, key, env_params)
         jax.eval_shape(twice.step, key, state, env_params)
+
+
+@pytest.mark.parametrize("normalized", [both, both_the_other_way])
+def test_one_broken_sample_does_not_spoil_the_statistics(normalized):
+    """Every third step of an environment shows NaN, or pays infinity; the metrics count such samples."""
+    env, env_params = cartpole()
+
+    def step(key, state, action, params):
+        obs, new, reward, *rest = env.step(key, state, action, params)
+        broken = new.episode_length % 3 == 0
+        return jnp.where(broken, jnp.nan, obs), new, jnp.where(broken, jnp.inf, reward), *rest
+
+    space = env.action_space(env_params)
+    build = normalized(lambda env: small_ppo(env, env_params, action_space=space))
+    algorithm = build(env._replace(step=step))
+    state = jax.jit(algorithm.init)(jax.random.key(0), env_params)
+    after, transitions, metrics = jax.jit(algorithm.step)(jax.random.key(1), state, env_params)
+    broken = ~np.isfinite(transitions.obs).all(axis=-1)
+    assert 0 < metrics["observations_left_out"] == broken.sum()
+    assert 0 < metrics["rewards_left_out"] < transitions.reward.size
+    statistics = after.statistics, after.inner.statistics
+    of_obs, of_reward = statistics if normalized is both else statistics[::-1]
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(statistics))
+    assert_statistics(of_obs, np.asarray(transitions.obs)[~broken])
+    assert of_reward.num_samples == transitions.reward.size - metrics["rewards_left_out"]
+
+
+@pytest.mark.parametrize("between", [lambda build: build, both_the_other_way])
+def test_normalising_twice_is_refused(between):
+    env, env_params = cartpole()
+    build = lambda env: small_ppo(env, env_params, action_space=pg.Discrete(2))  # noqa: E731
+    twice = {
+        "observations": pg.normalize_observations(between(pg.normalize_observations(build))),
+        "rewards": pg.normalize_rewards(
+            between(pg.normalize_rewards(build, discount=0.9)), discount=0.9
+        ),
+    }
+    for what, built in twice.items():
+        with pytest.raises(ValueError, match=f"The {what} are normalised already"):
+            jax.eval_shape(built(env).init, jax.random.key(0), env_params)

@@ -61,7 +61,9 @@ def test_a_library_that_is_not_installed_is_asked_for(tmp_path, capsys, monkeypa
 def test_unknown_libraries_and_names_are_refused(tmp_path, capsys):
     output = ("--output", str(tmp_path))
     message = sentence(refused(capsys, train, ["ppo", "--env", "gym:CartPole-v1", *output]))
-    assert "There is no adapter 'gym'; there are brax, craftax, jumanji, pgx" in message
+    assert (
+        "no module 'gym' for gym:CartPole-v1; libraries are brax, craftax, jumanji, pgx" in message
+    )
     pytest.importorskip("pgx")
     message = sentence(refused(capsys, train, ["ppo", "--env", "pgx:tictactoe", *output]))
     assert "Pgx has no environment 'tictactoe' (did you mean tic_tac_toe?)" in message

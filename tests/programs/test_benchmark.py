@@ -2,17 +2,9 @@
 
 import json
 
-import jax
 import pytest
 
 from experiments import benchmark
-
-
-@pytest.fixture(autouse=True)
-def compilation_cache_as_it_was():
-    enabled = jax.config.jax_enable_compilation_cache
-    yield
-    jax.config.update("jax_enable_compilation_cache", enabled)
 
 
 def test_parts_are_timed(tmp_path, capsys):

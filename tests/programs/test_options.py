@@ -134,7 +134,7 @@ def test_the_only_optimizer_needs_no_prefix():
     assert known_name("learning_rate", {"learning_rate", "value_learning_rate"}) == "learning_rate"
     assert fill("trpo", {"max_grad_norm": 7.0}).value_max_grad_norm == 7.0
     words = ["trpo", "--max-grad-norm", "7", "--anneal-learning-rate", "--no-normalize-advantages"]
-    run, _ = train.parse([*words, "--num-steps=64"])
+    run, *_ = train.parse([*words, "--num-steps=64"])
     assert run.options.value_max_grad_norm == 7.0 and run.options.anneal_value_learning_rate
     assert not run.options.normalize_advantages and run.options.num_steps == 64
 
@@ -145,7 +145,7 @@ def test_an_estimator_brings_its_options():
     chosen = {"advantages": "n-step", "value_targets": "td"}
     names = {x.name for x in dataclasses.fields(options_type("actor_critic", chosen))}
     assert "n" in names and "gae_lambda" not in names
-    run, _ = train.parse(["ppo", "--advantages", "n-step", "--value-targets", "lambda", "--n", "3",
+    run, *_ = train.parse(["ppo", "--advantages", "n-step", "--value-targets", "lambda", "--n", "3",
                           "--gae-lambda", "0.5", "--discount", "0.5"])  # fmt: skip
     made = arguments("ppo", run.options, SPACE)["advantage_fn"]
     zeros = jnp.zeros(4)

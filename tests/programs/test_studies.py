@@ -198,8 +198,8 @@ def test_an_interrupted_ablation_goes_on(tmp_path, monkeypatch, capsys):
         "--seeds",
         "3",
     ]
-    with pytest.raises(KeyboardInterrupt):
-        surrogate_ablation.main(arguments)
+    assert surrogate_ablation.main(arguments) == 130
+    assert capsys.readouterr().err == "Interrupted.\n"
     assert surrogate_ablation.main([*arguments, "--seed", "1"]) == 2
     assert "was started with other options" in capsys.readouterr().err
     content = run(surrogate_ablation, tmp_path, *arguments[2:])
@@ -230,32 +230,9 @@ def test_surrogate_ablation(tmp_path, monkeypatch):
         table = np.array(returns[form], np.float64)
         assert table.shape == (len(coefficients), 3)
         assert ((table >= 8) & (table <= 500)).all()
-    # The policy before training is 0 by definition. So short a run need not find a better one than that.
-    means = {name: column["mean"]["estimate"] for name, column in content["scores"].items()}
-    assert abs(means[surrogate_ablation.RANDOM]) < 1e-12
-    best = max(np.mean(row) for rows in returns.values() for row in rows)
-    learnt = best > np.mean(returns[surrogate_ablation.RANDOM])
-    np.testing.assert_allclose(max(means.values()), float(learnt), rtol=1e-5, atol=1e-12)
-
-
-def test_scores_of_the_ablation_by_hand():
-    """Means 10 before training and 40 at best, in every other column 20; one seed diverged and is worth the worst."""
-    table = {name: [[20.0, 20.0, 20.0]] * len(x) for name, x in surrogate_ablation.FORMS.items()}
-    table[surrogate_ablation.RANDOM] = [[8.0, 10.0, 12.0]]
-    best, broken = [name for name in table if name != surrogate_ablation.RANDOM][:2]
-    table[best][-1] = [40.0, 30.0, 50.0]
-    table[broken] = [[20.0, None, 20.0], *table[broken][1:]]
-    scores = surrogate_ablation.score({"one": table, "two": table})
-    columns = list(scores.values())
-    assert all(column.shape == (3, 2) for column in columns)
-    np.testing.assert_allclose(
-        scores[surrogate_ablation.RANDOM], [[-2 / 30] * 2, [0] * 2, [2 / 30] * 2]
-    )
-    means = sorted(column.mean() for column in columns)
-    np.testing.assert_allclose(means[-1], 1.0)
-    np.testing.assert_allclose([x for x in means if 0.2 < x < 0.9], 1 / 3)
-    (of_broken,) = [x for x in columns if abs(x[1, 0] - (8 - 10) / 30) < 1e-9 and x[0, 0] > 0.3]
-    np.testing.assert_allclose(of_broken[:, 0], [1 / 3, -2 / 30, 1 / 3])
+    assert content["scores"][surrogate_ablation.RANDOM]["mean"]["estimate"] == 0
+    best = max(column["mean"]["estimate"] for column in content["scores"].values())
+    np.testing.assert_allclose(best, 1.0, rtol=1e-5)
 
 
 def test_trpo_constraint(tmp_path):

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import urllib.error
-from collections.abc import Iterator
 from pathlib import Path
 
 import gymnax
@@ -16,11 +15,10 @@ import jax
 import numpy as np
 import pytest
 import scipy.stats
-from jax.experimental.compilation_cache import compilation_cache
 from matplotlib.image import imread
 
 from experiments import evaluate, train
-from experiments.common import hostloop
+from experiments.common import hostloop, results
 from experiments.common.algorithms import ALGORITHMS
 from experiments.common.defaults import DEFAULTS, ENVIRONMENTS, defaults
 from experiments.common.options import RunOptions, fill, options_type
@@ -29,6 +27,7 @@ from experiments.common.results import read_arrays, read_config, restore_state
 from experiments.common.runs import make_run, run_from_config
 from purejaxpg.reporting import statistics
 from purejaxpg.training import checkpoint
+from tests.environments.test_every_environment import OFFLINE
 
 EXPERIMENTS = Path(train.__file__).parent
 TINY = (
@@ -80,23 +79,6 @@ def sentence(message: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Iterator[Path]:
-    """A compilation cache: the programs of these tests are few, and each takes seconds to compile."""
-    options = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
-        "jax_persistent_cache_min_compile_time_secs": 0.1,
-    }
-    before = {name: getattr(jax.config, name) for name in options}
-    for name, value in options.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield Path(options["jax_compilation_cache_dir"])
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-
-
-@pytest.fixture(scope="module")
 def finished(tmp_path_factory, cache) -> Path:
     """The folder of an uninterrupted run. Copy it before changing it."""
     output = tmp_path_factory.mktemp("finished")
@@ -115,7 +97,7 @@ def copied(finished, tmp_path) -> Path:
 def test_a_run_writes_its_folder(finished):
     names = {path.name for path in finished.iterdir()}
     files = {"config.json", "metrics.npz", "evaluations.npz", "summary.json", "learning_curve.png"}
-    assert names == files | {"checkpoints"}
+    assert names == files | {"checkpoints", ".lock"}
     assert [path.name for path in (finished / "checkpoints").iterdir()] == [f"{UPDATES:09d}"]
     assert (finished / "learning_curve.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert imread(finished / "learning_curve.png").shape[:2] == (600, 900)
@@ -184,7 +166,8 @@ def test_overwrite_empties_a_folder_of_results(copied):
     (copied / "metrics.npz").write_bytes(b"old")
     _, folder, restored, _ = train.prepare(command(*TINY, "--overwrite", output=copied.parent))
     assert folder == copied and restored is None
-    assert [path.name for path in copied.iterdir()] == ["config.json"]
+    results.release()
+    assert {path.name for path in copied.iterdir()} == {"config.json", ".lock"}
 
 
 @pytest.mark.parametrize("config", [None, "{}", '{"config": {}}', "[", '["config", "chunks"]'])
@@ -255,7 +238,7 @@ def test_second_interrupt_stops_at_once(tmp_path, monkeypatch, capsys):
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(hostloop, "train", interrupt)  # while the first chunk is being traced
-    monkeypatch.setattr(hostloop, "evaluate", lambda *_, **__: evaluate.Episodes(*np.zeros((3, 4))))
+    monkeypatch.setattr(hostloop, "evaluate", lambda *_, **__: evaluate.Episodes(*np.zeros((4, 4))))
     assert train.main(command(*TINY, output=tmp_path)) == 130
     assert "--resume" in capsys.readouterr().err
 
@@ -336,7 +319,7 @@ def test_resume_repeats_and_keeps_options_that_are_dicts(tmp_path):
     given = ("--env-params", "length", "0.7")
     first, *_ = train.prepare(command(*TINY, *given, output=tmp_path))
     for again in ((), given):
-        run, _ = train.parse(command("--resume", *again, output=tmp_path))
+        run, *_ = train.parse(command("--resume", *again, output=tmp_path))
         assert run.config() == first.config()
         assert run.env_params.length == 0.7
 
@@ -344,8 +327,7 @@ def test_resume_repeats_and_keeps_options_that_are_dicts(tmp_path):
 @pytest.mark.parametrize(
     "damage, words",
     [
-        (lambda folder: shutil.rmtree(folder / "checkpoints"), "holds no checkpoint yet"),
-        (lambda folder: shutil.rmtree(folder), "There is no"),
+        (lambda folder: shutil.rmtree(folder / "checkpoints"), "holds metrics but no checkpoint"),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json is damaged"),
         (lambda folder: (folder / "config.json").write_text("{}"), "is no configuration"),
         (
@@ -504,13 +486,17 @@ def test_evaluate_prints_every_seed_and_takes_one_out(finished, tmp_path, capsys
 
 
 def test_a_seed_without_a_return_counts_as_the_worst(finished, tmp_path, monkeypatch, capsys):
-    broken = evaluate.Episodes(
-        np.array([[np.nan], [2.0], [7.0]]), np.ones((3, 1)), np.ones((3, 1), bool)
-    )
+    returns, ones = np.array([[np.nan, 9.0], [12.0, 12.0], [70.0, 70.0]]), np.ones((3, 2))
+    broken = evaluate.Episodes(returns, ones, ones > 0, np.isfinite(returns))
     monkeypatch.setattr(evaluate, "distribute", lambda *_, **__: lambda *_: broken)
     output = tmp_path / "new" / "evaluation.json"
     assert evaluate.main([str(finished), "--output", str(output)]) == 0
-    assert json.loads(output.read_text())["return_per_seed"] == [2, 2, 7]
+    # The worst episode of training's evaluations, in which CartPole falls after 8 to 10 steps at the earliest.
+    worst = min(9.0, read_arrays(finished / "evaluations.npz")["returns"].min())
+    written = json.loads(output.read_text())
+    assert written["return_per_seed"] == [(worst + 9.0) / 2, 12, 70]
+    assert written["episodes_not_finite"] == 1
+    assert f"counts as {worst:.2f}: 1 of 6" in capsys.readouterr().out
 
 
 def test_saved_policy_needs_nothing_else(copied, tmp_path, capsys):
@@ -656,3 +642,13 @@ def test_runtime_respects_what_the_user_set():
         )
         where = "/mine" if "JAX_COMPILATION_CACHE_DIR" in cache else "/xdg/purejaxpg/xla"
         assert done.stdout.split() == ["3", where, "1"], done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("env_id", OFFLINE)
+def test_every_environment_through_the_program(env_id, tmp_path):
+    words = ["ppo", "--env", env_id, "--seeds", "2", "--num-envs", "2", "--num-steps", "4"]
+    words += ["--num-minibatches", "2", "--total-steps", "16", "--evaluations", "1"]
+    assert train.main([*words, "--eval-episodes", "2", "--output", str(tmp_path)]) == 0
+    summary = json.loads((tmp_path / f"ppo-{env_id}" / "summary.json").read_text())
+    assert np.isfinite(summary["return_per_seed"]).all()

@@ -122,3 +122,37 @@ def test_an_unfinished_save_is_no_checkpoint_and_in_nobodys_way(tmp_path, monkey
         checkpoint.restore(tmp_path / "x", {"a": jnp.ones(2)})
     checkpoint.save(tmp_path / "x", {"a": jnp.ones(2)})
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a[1]", "b*", "c?", "d{x}", "e\\f", "g$h", "i#j", "k l", "m%n", "ö", "o'p\"q", "r\ns", "-t"],
+)
+def test_any_name_that_the_file_system_takes(name, tmp_path):
+    path, tree = tmp_path / name / name, {"a": jnp.arange(3), "key": jax.random.key(1)}
+    checkpoint.save(path, tree)
+    assert [x.name for x in path.parent.iterdir()] == [name]
+    assert_trees_equal(checkpoint.restore(path, tree)["a"], tree["a"])
+
+
+@pytest.mark.parametrize(
+    ("like", "words"),
+    [
+        ({"a": jnp.ones(3, int)}, r"a is float32 \(3,\) there, and int32 \(3,\) is needed"),
+        ({"a": jnp.ones(4)}, r"a is float32 \(3,\) there, and float32 \(4,\) is needed"),
+        ({"a": jnp.ones((3, 1))}, r"and float32 \(3, 1\) is needed"),
+        ({"b": jnp.ones(3)}, r"b is nothing there"),
+        ({"a": jnp.ones(3), "b": jnp.ones(3)}, r"b is nothing there"),
+        ({}, r"a is float32 \(3,\) there, and nothing is needed"),
+    ],
+)
+def test_nothing_is_cast_padded_or_left_away(like, words, tmp_path):
+    checkpoint.save(tmp_path / "tree", {"a": jnp.ones(3)})
+    with pytest.raises(ValueError, match=words):
+        checkpoint.restore(tmp_path / "tree", like)
+
+
+def test_arrays_without_elements_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="without elements cannot be saved: a"):
+        checkpoint.save(tmp_path / "tree", {"a": jnp.zeros((0, 3))})
+    assert not list(tmp_path.iterdir())

@@ -66,9 +66,9 @@ def test_a_table_is_what_sweep_takes():
         (lambda: pg.uniform(1, 1), "low < high"),
         (lambda: pg.uniform(0, np.nan), "low < high"),
         (lambda: pg.log_uniform(0, 1), "positive"),
-        (lambda: pg.choice(), "at least one value"),
-        (lambda: pg.random_search(jax.random.key(0), 0, a=pg.uniform(0, 1)), "Nothing to draw"),
-        (lambda: pg.random_search(jax.random.key(0), 3), "Nothing to draw"),
+        (lambda: pg.choice(), "choice needs numbers"),
+        (lambda: pg.random_search(jax.random.key(0), 0, a=pg.uniform(0, 1)), "at least 1"),
+        (lambda: pg.random_search(jax.random.key(0), 3), "at least one name"),
     ],
 )
 def test_senseless_spaces_are_refused(make, words):

@@ -15,9 +15,9 @@ import pytest
 
 import purejaxpg as pg
 from purejaxpg.training.sweep import (
-    _memory_limit,
     distribute,
     fitting_chunk_size,
+    memory_limit_of,
     sweep,
     zipped_rows,
 )
@@ -155,13 +155,13 @@ def test_memory_limit_is_the_devices_or_the_machines():
     def device(stats):
         return SimpleNamespace(process_index=0, memory_stats=lambda: stats)
 
-    assert _memory_limit((device({"bytes_limit": 1000}),)) == 900
+    assert memory_limit_of((device({"bytes_limit": 1000}),)) == 900
     machine = int(re.search(r"MemTotal: +(\d+) kB", Path("/proc/meminfo").read_text()).group(1))
-    assert _memory_limit((device(None),) * 4) == pytest.approx(1024 * machine / 8, rel=0.01)
+    assert memory_limit_of((device(None),) * 4) == pytest.approx(1024 * machine / 8, rel=0.01)
 
 
 def test_chunks_of_nothing_are_refused():
-    with pytest.raises(ValueError, match="chunk_size=0"):
+    with pytest.raises(ValueError, match="chunk_size must be at least 1, not 0"):
         sweep(heavy, jax.random.split(jax.random.key(0), 2), chunk_size=0)
 
 
@@ -290,3 +290,15 @@ def test_wrong_shapes_are_refused(keys, hyperparameters, sentence):
     keys = jax.random.split(jax.random.key(0), keys)
     with pytest.raises(ValueError, match=sentence):
         sweep(run, keys, *(jnp.zeros(shape) for shape in hyperparameters))
+
+
+def test_constants_without_elements_do_not_kill_the_compiler():
+    """jaxlib 0.11.2 died of a segmentation fault where shard_map closes over one and nothing uses it."""
+    nothing = np.zeros(0, np.int32)
+
+    def run(key):
+        return jax.random.uniform(key) + jnp.sum(nothing)
+
+    keys = jax.random.split(jax.random.key(0), len(jax.devices()))
+    assert len(keys) > 1
+    np.testing.assert_array_equal(pg.sweep(run, keys)[0], jax.vmap(jax.random.uniform)(keys))

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 import purejaxpg as pg
 from purejaxpg.training.train import evaluation_key
-from tests.small import cartpole, constant_reward_env, small_ppo
+from tests.small import ALGORITHMS, cartpole, constant_reward_env, small_ppo
 
 
 def episodes_of_random_length():
@@ -147,7 +148,7 @@ def test_memory_does_not_grow_with_the_number_of_updates():
 PEAK = """
 import resource, sys
 import jax
-from tests.small import cartpole, small_ppo
+from tests.small import ALGORITHMS, cartpole, small_ppo
 import purejaxpg as pg
 env, env_params = cartpole()
 algorithm = small_ppo(env, env_params, num_envs=32, num_steps=32)
@@ -174,3 +175,86 @@ def test_a_process_needs_no_more_memory_for_ten_times_as_many_updates():
 
     (short, few), (long, many) = peak(100), peak(1000)
     assert long - short < 0.05 * short + (many - few)
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (lambda env, params: small_ppo(env, params, num_envs=2), "num_envs"),
+        (
+            lambda env, params: small_ppo(env, params, cell=nn.GRUCell(4)),
+            "must be one of this algorithm",
+        ),
+        (
+            lambda env, params: small_ppo(env, params, value=pg.value_network(pg.MLP((5,)))),
+            "networks",
+        ),
+        (ALGORITHMS["trpo"], "not a TRPOState"),
+        (ALGORITHMS["reinforce"], "not a ReinforceState"),
+    ],
+)
+def test_a_state_of_something_else_is_refused(other, words):
+    env, env_params = cartpole()
+    algorithm, other = small_ppo(env, env_params), other(env, env_params)
+    state = jax.eval_shape(other.init, jax.random.key(0), env_params)
+
+    def go_on(state):
+        return pg.train(jax.random.key(0), algorithm, env_params, num_updates=1, state=state)
+
+    def go_on_and_evaluate(state):
+        return pg.train_and_evaluate(
+            jax.random.key(0), algorithm, env_params, num_updates=1, evaluate_every=1,
+            evaluate_fn=lambda key, state: 0, state=state,
+        )  # fmt: skip
+
+    for call in (go_on, go_on_and_evaluate):
+        with pytest.raises(ValueError, match=words):
+            jax.eval_shape(call, state)
+
+
+def test_actions_of_another_kind_are_refused():
+    env, env_params = cartpole()
+    algorithm = small_ppo(env, env_params)
+    state = jax.eval_shape(algorithm.init, jax.random.key(0), env_params)
+    for shape in ((), (1,), (2,)):
+        forces = env._replace(action_space=lambda params, shape=shape: pg.Box(-1.0, 1.0, shape))
+        with pytest.raises(ValueError, match="acts with int32 of shape"):
+            jax.eval_shape(
+                lambda key, state, env=forces: pg.evaluate(
+                    key, algorithm, state, env, env_params, num_episodes=1
+                ),
+                jax.random.key(0),
+                state,
+            )
+
+
+def breaking_env(break_at):
+    """Reward 1 for ten steps; what `break_at` names is not finite from its step on."""
+
+    def value(time, name, number=0.0):
+        return jnp.where(time >= break_at.get(name, 100), break_at.get("value", jnp.nan), number)
+
+    def reset(key, params):
+        # A number that is infinite from the start says nothing: the best that was found so far, say.
+        return jnp.zeros(2), (jnp.zeros((), jnp.int32), jnp.zeros(3), jnp.full((), jnp.inf))
+
+    def step(key, state, action, params):
+        time = state[0] + 1
+        obs = jnp.zeros(2).at[1].set(value(time, "obs"))
+        state = (time, jnp.zeros(3).at[2].set(value(time, "state")), state[2])
+        return obs, state, value(time, "reward", 1.0), time >= 10, jnp.array(False), {}
+
+    return pg.Env(reset, step, lambda params: pg.Box(0, 1, (2,)), lambda params: pg.Discrete(2))
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_a_return_from_a_broken_world_is_none(number):
+    steps = {"obs": 3, "state": 10, "reward": 1, "nothing": 5}
+    for name, at in steps.items():
+        env = pg.episode_statistics(breaking_env({name: at, "value": number}))
+        algorithm = small_ppo(env, None)
+        state = jax.jit(algorithm.init)(jax.random.key(0), None)
+        episodes = pg.evaluate(jax.random.key(1), algorithm, state, env, None, num_episodes=2)
+        sound = name == "nothing"
+        assert episodes.finite.tolist() == [sound] * 2
+        np.testing.assert_array_equal(episodes.returns, [10.0 if sound else np.nan] * 2)
