@@ -166,7 +166,7 @@ def parts_table(folder: Path) -> str:
 
 
 def benchmark_tables(folder: Path) -> dict[str, str]:
-    """Blocks `parts`, `trpo-speed` and `sharded`, from the files that benchmark.py wrote."""
+    """Blocks `parts`, `trpo-speed`, `sharded` and `gpu`, from the files that benchmark.py wrote."""
     of_ppo = read(folder / PARTS_OF_PPO)["figures"]
     trpo, files = [], ["benchmark-trpo-tenth.json", "benchmark-trpo-all.json"]
     for name in files:
@@ -182,6 +182,7 @@ def benchmark_tables(folder: Path) -> dict[str, str]:
         "parts": parts_table(folder) + listed(folder, [PARTS_OF_PPO]),
         "trpo-speed": block(folder, head, trpo, files),
         "sharded": sharded_table(folder),
+        "gpu": gpu_table(folder),
     }
 
 
@@ -202,6 +203,22 @@ def sharded_table(folder: Path) -> str:
     what = ("sharded, ms", "plain vmap, ms", "times as fast")
     head = ("options", *(f"jax {version}: {x}" for version in versions for x in what))
     return block(folder, head, rows, made)
+
+
+def gpu_table(folder: Path) -> str:
+    """Agents at once on a GPU."""
+    commands, rows = read_commands(folder), []
+    files = [name for name in commands if name.startswith("benchmark-h200-")]
+    for file in files:
+        content = read(folder / file)
+        figures, versions = content["figures"], content["versions"]
+        options = commands[file].partition("benchmark.py ")[2].partition(" --repeats")[0]
+        device = f"{versions['devices'][0].partition(':')[2]}, jax {versions['jax']}"
+        update, training = (figures[part] for part in ("update", "training"))
+        times = [number(1e3 * x["median_seconds"], 1) for x in (update, training)]
+        rows.append([f"`{options}`", device, *times, f"{training['steps_per_second']:,.0f}"])
+    head = ("options", "on", "update, median ms", "training, median ms", "steps/s in training")
+    return block(folder, head, rows, files)
 
 
 def scores(summary: dict[str, Any], digits: int) -> list[str]:
