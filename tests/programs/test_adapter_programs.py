@@ -10,7 +10,8 @@ from experiments.common.defaults import DEFAULTS
 from experiments.common.options import RunOptions
 from experiments.common.recipes import ADAPTERS, build_env
 from experiments.common.results import read_config, read_json
-from tests.programs.test_train import TINY, assert_defaults_make_a_run, refused, sentence
+from tests.programs.test_train import assert_defaults_make_a_run
+from tests.programs.tiny import TINY, refused, sentence
 
 ROWS = [(name, env_id) for name, rows in DEFAULTS.items() for env_id in rows if ":" in env_id]
 

@@ -21,7 +21,7 @@ from experiments import benchmark, evaluate, render, report, summarize, sweep, t
 from experiments.common.algorithms import ALGORITHMS
 from experiments.common.results import ResultsError, read_arrays
 from tests.programs.test_faults import SWEEP
-from tests.programs.test_train import (
+from tests.programs.tiny import (
     contents,
 )
 

@@ -17,7 +17,7 @@ from experiments.common.results import read_arrays, read_config, restore_state
 from experiments.common.runs import run_from_config
 from tests.programs.test_faults import SWEEP
 from tests.programs.test_sweep_program import arguments, plan_file
-from tests.programs.test_train import refused, sentence
+from tests.programs.tiny import refused, sentence
 
 PLAN = SWEEP + 'activation = "relu"\n[grid]\nlearning_rate = [1e-3, 1e30, 3e-3]\n'
 UPDATES, SEEDS = 2, 2

@@ -22,6 +22,7 @@ from experiments.common.options import options_type
 from experiments.common.parts import read_columns
 from experiments.common.plan import read_plan, real_options
 from experiments.common.scores import as_worst, has_diverged
+from tests.programs.tiny import refused
 
 PROGRAM = Path(sweep.__file__)
 TINY = """
@@ -228,21 +229,11 @@ def test_what_does_not_fit_the_folder_is_refused(finished, tmp_path, capsys):
         (("--resume", "--overwrite"), "choose one"),
         (("--chunk-size", "0", "--name", "other"), "--chunk-size must be at least 1"),
     ]:
-        assert words in refusal(capsys, arguments(tmp_path, *more))
+        assert words in refused(capsys, sweep, arguments(tmp_path, *more))
     assert_same_table(table(tmp_path), before)
 
 
 # Plans.
-
-
-def refusal(capsys, argv: list[str]) -> str:
-    try:
-        code = sweep.main(argv)
-    except SystemExit as stop:  # tyro
-        code = stop.code
-    out, err = capsys.readouterr()
-    assert code == 2 and out == "" and "Traceback" not in err
-    return err
 
 
 def read(folder: Path, text: str, *more: str):
@@ -324,7 +315,7 @@ def test_groups_are_swept_one_after_the_other(tmp_path):
 )
 def test_senseless_plans_are_refused_in_a_sentence(text, words, tmp_path, capsys):
     plan_file(tmp_path, text)
-    assert words in refusal(capsys, arguments(tmp_path))
+    assert words in refused(capsys, sweep, arguments(tmp_path))
     assert not (tmp_path / "results").exists()
 
 

@@ -28,68 +28,17 @@ from experiments.common.runs import make_run, run_from_config
 from purejaxpg.reporting import statistics
 from purejaxpg.training import checkpoint
 from tests.environments.test_every_environment import OFFLINE
+from tests.programs.tiny import (
+    TINY,
+    UPDATES,
+    assert_same_results,
+    command,
+    contents,
+    refused,
+    sentence,
+)
 
 EXPERIMENTS = Path(train.__file__).parent
-TINY = (
-    *("--seeds", "3", "--seed", "5", "--total-steps", "768", "--num-envs", "4"),
-    *("--num-steps", "16", "--num-epochs", "2", "--num-minibatches", "2", "--hidden-sizes", "8"),
-    *("--eval-episodes", "4", "--evaluations", "3"),
-)
-UPDATES = 12
-
-
-def command(*arguments: str, output: Path, name: str = "run") -> list[str]:
-    return ["ppo", *arguments, "--output", str(output), "--name", name]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def assert_same_results(one: Path, two: Path) -> None:
-    """Bitwise: metrics, evaluations and the newest checkpoint. Only the time they took may differ."""
-    for name in ("metrics.npz", "evaluations.npz"):
-        a, b = read_arrays(one / name), read_arrays(two / name)
-        a.pop("seconds", None), b.pop("seconds", None)
-        assert a.keys() == b.keys()
-        for key in a:
-            assert a[key].dtype == b[key].dtype
-            np.testing.assert_array_equal(a[key], b[key], err_msg=f"{name} {key}")
-    like = run_from_config(read_config(one)["config"]).like()
-    jax.tree.map(np.testing.assert_array_equal, restore_state(one, like), restore_state(two, like))
-
-
-def refused(capsys, program, arguments: list[str]) -> str:
-    """Run a program that must refuse its arguments: exit code 2 and a message, which is returned."""
-    try:
-        code = program.main(arguments)
-    except SystemExit as stop:  # argparse and tyro
-        code = stop.code
-    out, err = capsys.readouterr()
-    assert code == 2
-    assert out == ""
-    assert "Traceback" not in err
-    return err
-
-
-def sentence(message: str) -> str:
-    """Our own messages are one sentence on one line."""
-    assert message.startswith("error: ") and message.endswith(".\n") and message.count("\n") == 1
-    return message
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, cache) -> Path:
-    """The folder of an uninterrupted run. Copy it before changing it."""
-    output = tmp_path_factory.mktemp("finished")
-    assert train.main(command(*TINY, output=output)) == 0
-    return output / "run"
-
-
-@pytest.fixture
-def copied(finished, tmp_path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "run"))
-
 
 # A whole run.
 
