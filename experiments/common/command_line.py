@@ -14,7 +14,7 @@ import tyro
 
 from experiments.common import runtime
 from experiments.common.algorithms import ALGORITHMS
-from experiments.common.interrupts import handled_by, raise_interrupt
+from experiments.common.interrupts import interrupted
 from experiments.common.options import RunOptions, fill, flag_of, known_name, options_type
 from experiments.common.results import ResultsError, release
 from purejaxpg.arguments import alternatives
@@ -38,29 +38,39 @@ def run_program(
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
-    with handled_by(raise_interrupt):
+    with interrupted() as heard:
         try:
             prepared = prepare(arguments)
-            code = 1
-            return work(*prepared) or 0
-        except (ValueError, TypeError, OSError) as error:
-            if code == 1 and not isinstance(error, OSError | ResultsError):
-                raise  # a fault of ours: its traceback says where
-            print(f"error: {_on_one_line(str(error))}", file=sys.stderr)
-            return code
-        except (MemoryError, jax.errors.JaxRuntimeError) as error:
-            short = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
-            what = (
-                "There is too little memory" if short else "JAX ended the program"
-            )  # or another process did
-            found = _on_one_line(str(error).partition("\n")[0]).rstrip(".")
-            print(f"error: {what}: {found}.", file=sys.stderr)
-            return code
+            if not heard:
+                code = 1
+                return work(*prepared) or 0
         except KeyboardInterrupt:
-            print("Interrupted.", file=sys.stderr)
-            return 130
+            pass
+        except Exception as error:
+            if not heard:  # an import that is interrupted raises ImportError
+                return _told(error, code)
         finally:
             release()
+        print("Interrupted.", file=sys.stderr)
+        return 130
+
+
+def _told(error: Exception, code: int) -> int:
+    """Say in a sentence what a command line, a file or the memory is to blame for; raise what is our fault."""
+    if isinstance(error, MemoryError | jax.errors.JaxRuntimeError):
+        short = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+        what = (
+            "There is too little memory" if short else "JAX ended the program"
+        )  # or another process did
+        message = f"{what}: {str(error).partition(chr(10))[0].rstrip('.')}."
+    elif isinstance(error, OSError | ResultsError) or (
+        code == 2 and isinstance(error, ValueError | TypeError)
+    ):
+        message = str(error)
+    else:
+        raise error
+    print(f"error: {_on_one_line(message)}", file=sys.stderr)
+    return code
 
 
 def _on_one_line(message: str) -> str:

@@ -24,8 +24,27 @@ def handled_by(handle: Callable[[int, Any], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def raise_interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
+@contextmanager
+def interrupted() -> Iterator[list[int]]:
+    """A signal raises KeyboardInterrupt, and is in this list: Python ignores what is raised in a callback."""
+    heard: list[int] = []
+
+    def handle(number: int, frame: Any) -> None:
+        heard.append(number)
+        raise KeyboardInterrupt
+
+    report = sys.unraisablehook
+
+    def report_others(ignored: Any) -> None:
+        if not issubclass(ignored.exc_type, KeyboardInterrupt):
+            report(ignored)
+
+    sys.unraisablehook = report_others
+    try:
+        with handled_by(handle):
+            yield heard
+    finally:
+        sys.unraisablehook = report
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from experiments.common.results import read_arrays, read_config, restore_state
 from experiments.common.runs import run_from_config
 from tests.programs.test_faults import SWEEP
 from tests.programs.test_sweep_program import arguments, plan_file
-from tests.programs.tiny import refused, sentence
+from tests.programs.tiny import assert_same_results, refused, sentence
 
 PLAN = SWEEP + 'activation = "relu"\n[grid]\nlearning_rate = [1e-3, 1e30, 3e-3]\n'
 UPDATES, SEEDS = 2, 2
@@ -31,16 +31,6 @@ def swept(folder: Path, *more: str) -> int:
 
 def kept_ones(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "results/tiny/configurations").iterdir())
-
-
-def assert_same(one: Path, two: Path) -> None:
-    for name in ("metrics.npz", "evaluations.npz"):
-        a, b = read_arrays(one / name), read_arrays(two / name)
-        assert a.keys() == b.keys()
-        for key in a.keys() - {"seconds"}:
-            np.testing.assert_array_equal(a[key], b[key], err_msg=key)
-    like = run_from_config(read_config(one)["config"]).like()
-    jax.tree.map(np.testing.assert_array_equal, restore_state(one, like), restore_state(two, like))
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +95,7 @@ def test_the_best_alone_is_kept(everything, tmp_path, capsys):
     best = json.loads((output / "summary.json").read_text())[0]["configuration"]
     assert kept_ones(tmp_path) == [f"{best:03d}"] and not (output / "states").exists()
     path = f"results/tiny/configurations/{best:03d}"
-    assert_same(tmp_path / path, everything / path)
+    assert_same_results(tmp_path / path, everything / path)
     out = capsys.readouterr().out
     size = sum(x.nbytes for x in jax.tree.leaves(restore(everything / path))) / 2**20
     assert out.startswith(f"--keep best: the states of 3 configurations take {3 * size:,.1f} MiB ")
@@ -156,7 +146,7 @@ def test_a_sweep_that_stops_anywhere_keeps_the_same(
     assert not states.exists()
     for number in kept_ones(tmp_path):
         path = f"results/tiny/configurations/{number}"
-        assert_same(tmp_path / path, everything / path)
+        assert_same_results(tmp_path / path, everything / path)
     assert len(kept_ones(tmp_path)) == (1 if keep == "best" else 3)
 
 
@@ -174,7 +164,7 @@ def test_damaged_states_are_computed_again(everything, tmp_path, monkeypatch, ca
     assert len(set(before) & set(after)) == 1  # the other chunk was not computed again
     for number in kept_ones(tmp_path):
         path = f"results/tiny/configurations/{number}"
-        assert_same(tmp_path / path, everything / path)
+        assert_same_results(tmp_path / path, everything / path)
 
 
 def test_configurations_of_several_programs_are_kept(tmp_path, cache):
