@@ -3,6 +3,7 @@
 import gc
 import os
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +46,16 @@ def compilation_cache_as_it_was():
     before = jax.config.jax_enable_compilation_cache
     yield
     jax.config.update("jax_enable_compilation_cache", before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def not_too_many_programs():
+    """Every compiled program keeps memory mapped, of which Linux allows a process 65,530 pieces: beyond, and
+    where memory is short, a worker dies without a word. So what modules before have compiled goes in time."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 10_000:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
