@@ -11,6 +11,7 @@ from purejaxpg.agent.rollout import Episodes as Episodes
 from purejaxpg.agent.rollout import begin as begin
 from purejaxpg.agent.rollout import unroll as unroll
 from purejaxpg.algorithms.actor_critic import actor_critic as actor_critic
+from purejaxpg.algorithms.off_policy_gradient import off_policy_gradient as off_policy_gradient
 from purejaxpg.algorithms.online_actor_critic import online_actor_critic as online_actor_critic
 from purejaxpg.algorithms.ppo import ppo as ppo
 from purejaxpg.algorithms.reinforce import reinforce as reinforce
@@ -42,22 +43,46 @@ from purejaxpg.functional.distributions import categorical as categorical
 from purejaxpg.functional.distributions import diagonal_gaussian as diagonal_gaussian
 from purejaxpg.functional.finite_mdp import FiniteMDP as FiniteMDP
 from purejaxpg.functional.finite_mdp import expected_return as expected_return
+from purejaxpg.functional.group_advantages import (
+    group_normalized_advantage as group_normalized_advantage,
+)
+from purejaxpg.functional.group_advantages import leave_one_out_advantage as leave_one_out_advantage
+from purejaxpg.functional.importance_sampling import effective_sample_size as effective_sample_size
+from purejaxpg.functional.importance_sampling import (
+    per_decision_log_weights as per_decision_log_weights,
+)
+from purejaxpg.functional.importance_sampling import self_normalized as self_normalized
+from purejaxpg.functional.importance_sampling import (
+    trajectory_log_weights as trajectory_log_weights,
+)
+from purejaxpg.functional.losses import awr_loss as awr_loss
 from purejaxpg.functional.losses import bradley_terry_loss as bradley_terry_loss
 from purejaxpg.functional.losses import clipped_value_loss as clipped_value_loss
+from purejaxpg.functional.losses import dpo_loss as dpo_loss
+from purejaxpg.functional.losses import dual_clip_loss as dual_clip_loss
 from purejaxpg.functional.losses import entropy_loss as entropy_loss
+from purejaxpg.functional.losses import (
+    expected_policy_gradient_loss as expected_policy_gradient_loss,
+)
+from purejaxpg.functional.losses import huber_value_loss as huber_value_loss
 from purejaxpg.functional.losses import kl_k1 as kl_k1
+from purejaxpg.functional.losses import kl_k2 as kl_k2
 from purejaxpg.functional.losses import kl_k3 as kl_k3
 from purejaxpg.functional.losses import policy_gradient_loss as policy_gradient_loss
 from purejaxpg.functional.losses import ppo_clip_loss as ppo_clip_loss
 from purejaxpg.functional.losses import ppo_kl_penalty_loss as ppo_kl_penalty_loss
 from purejaxpg.functional.losses import surrogate_loss as surrogate_loss
 from purejaxpg.functional.losses import value_loss as value_loss
+from purejaxpg.functional.off_policy_returns import per_decision_returns as per_decision_returns
+from purejaxpg.functional.off_policy_returns import retrace as retrace
+from purejaxpg.functional.off_policy_returns import vtrace as vtrace
 from purejaxpg.functional.optimizers import adam as adam
 from purejaxpg.functional.policy_losses import PolicyBatch as PolicyBatch
 from purejaxpg.functional.returns import discounted_returns as discounted_returns
 from purejaxpg.functional.returns import gae as gae
 from purejaxpg.functional.returns import lambda_returns as lambda_returns
 from purejaxpg.functional.returns import n_step_returns as n_step_returns
+from purejaxpg.functional.returns import sum_to_cut as sum_to_cut
 from purejaxpg.functional.returns import td_targets as td_targets
 from purejaxpg.functional.schedules import linear_decay as linear_decay
 from purejaxpg.functional.trust_region import backtracking_line_search as backtracking_line_search
@@ -65,6 +90,18 @@ from purejaxpg.functional.trust_region import conjugate_gradient as conjugate_gr
 from purejaxpg.functional.trust_region import fisher_vector_product as fisher_vector_product
 from purejaxpg.functional.trust_region import full_step as full_step
 from purejaxpg.functional.trust_region import natural_step as natural_step
+from purejaxpg.functional.two_hot import symexp as symexp
+from purejaxpg.functional.two_hot import symlog as symlog
+from purejaxpg.functional.two_hot import two_hot as two_hot
+from purejaxpg.functional.two_hot import two_hot_mean as two_hot_mean
+from purejaxpg.functional.two_hot import two_hot_value_loss as two_hot_value_loss
+from purejaxpg.functional.vmpo import vmpo_alpha_loss as vmpo_alpha_loss
+from purejaxpg.functional.vmpo import vmpo_policy_loss as vmpo_policy_loss
+from purejaxpg.functional.vmpo import vmpo_temperature_loss as vmpo_temperature_loss
+from purejaxpg.functional.weightings import per_decision_weighting as per_decision_weighting
+from purejaxpg.functional.weightings import per_step_weighting as per_step_weighting
+from purejaxpg.functional.weightings import trajectory_weighting as trajectory_weighting
+from purejaxpg.functional.weightings import unweighted as unweighted
 from purejaxpg.networks.attention import AttentionCell as AttentionCell
 from purejaxpg.networks.feed_forward import feed_forward as feed_forward
 from purejaxpg.networks.modules import CNN as CNN

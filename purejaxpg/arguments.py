@@ -44,6 +44,10 @@ class Parameters(NamedTuple):
     """That an argument is what `make` gives beside an environment, and not the environment."""
 
 
+class PerStep(NamedTuple):
+    """That a number may be an array as well, with one number for each step of a rollout."""
+
+
 class StepsPerUpdate(NamedTuple):
     """How many steps an optimizer makes in one update: the product of these arguments of the algorithm."""
 
@@ -51,6 +55,8 @@ class StepsPerUpdate(NamedTuple):
 
 
 AT_LEAST_ONE = Range("at least 1", lambda x: x >= 1)
+ABOVE_ONE = Range("greater than 1", lambda x: x > 1)
+ABOVE_ZERO = Range("greater than 0", lambda x: x > 0)
 POSITIVE = Range("greater than 0 and finite", lambda x: 0 < x < math.inf)
 NOT_NEGATIVE = Range("at least 0 and finite", lambda x: 0 <= x < math.inf)
 FRACTION = Range("between 0 and 1", lambda x: 0 <= x <= 1)
@@ -60,6 +66,9 @@ Count = Annotated[int, AT_LEAST_ONE, INT32]
 Positive = Annotated[Scalar, POSITIVE]
 NotNegative = Annotated[Scalar, NOT_NEGATIVE]
 Fraction = Annotated[Scalar, FRACTION]
+Fractions = Annotated[Scalar, FRACTION, PerStep()]
+AboveOne = Annotated[Scalar, ABOVE_ONE]
+Clip = Annotated[Scalar, ABOVE_ZERO]
 PositiveCoefficient = Annotated[Coefficient, POSITIVE]
 NotNegativeCoefficient = Annotated[Coefficient, NOT_NEGATIVE]
 Steps = Annotated[int, NOT_NEGATIVE, INT32]
@@ -136,8 +145,9 @@ def check(name: str, value: Any, annotation: Any) -> None:
         )
     kinds = alternatives(annotation)
     if any(_is(value, kind) for kind in kinds):
+        may_be_array = isinstance(value, list | tuple) or _stated(annotation, PerStep)
         for limits in ranges(annotation):
-            if np.shape(value) != () and not isinstance(value, list | tuple):
+            if np.shape(value) != () and not may_be_array:
                 raise ValueError(f"{name} must be one number, not {described(value)}.")
             for x in value if isinstance(value, list | tuple) else (value,):
                 if isinstance(x, Real) and not limits.holds(x):

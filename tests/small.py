@@ -49,10 +49,20 @@ def small_actor_critic(env, env_params, discount=0.99, **options):
     return small(pg.actor_critic, 2)(env, env_params, **options)
 
 
+def small_off_policy_gradient(env, env_params, discount=0.99, **options):
+    """Two steps on each rollout, weighed by the ratio of each action unless `weighting_fn` says otherwise."""
+    options = {"weighting_fn": partial(pg.per_step_weighting, discount=discount), **options}
+    build = small(
+        pg.off_policy_gradient, 2, num_policy_steps=2, num_value_epochs=1, num_value_minibatches=1
+    )
+    return build(env, env_params, **options)
+
+
 ALGORITHMS = {
     "ppo": small_ppo,
     "trpo": small_trpo,
     "reinforce": small_reinforce,
+    "off_policy_gradient": small_off_policy_gradient,
     "actor_critic": small_actor_critic,
     "online_actor_critic": small_online_actor_critic,
 }

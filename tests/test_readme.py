@@ -141,12 +141,10 @@ def test_every_metric_is_explained(name):
     key = jax.random.key(0)
     state = jax.eval_shape(algorithm.init, key, env_params)
     metrics = jax.eval_shape(algorithm.step, key, state, env_params)[2]
-    rows = re.findall(
-        r"^\| `(\w+)` \|.*\| ([^|]+) \|$",
-        (ROOT / "purejaxpg" / "README.md").read_text().partition("\n## Metrics\n")[2],
-        flags=re.MULTILINE,
-    )
-    letter = name[0].upper()
+    page = (ROOT / "purejaxpg" / "README.md").read_text().partition("\n## Metrics\n")[2]
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", page, flags=re.MULTILINE)
+    letters = re.findall(r"\b([A-Z])(?: is)?\s+`(\w+)`", page)
+    (letter,) = [letter for letter, of in letters if of == name]
     explained = {metric for metric, where in rows if re.search(rf"\b(all|{letter})\b", where)}
     assert explained == set(metrics)
 

@@ -141,7 +141,7 @@ def of_network(network, obs):
 
 def rollout(function, wrong, position, count=4, **options):
     """An estimator called with one wrong array among right ones."""
-    arrays = [T, T, T, NEVER, NEVER][-count:] if count > 3 else [T, T, NEVER]
+    arrays = [T, T, T, T, NEVER, NEVER][-count:] if count > 3 else [T, T, NEVER]
     arrays[position] = wrong
     return lambda: function(*arrays, **options)
 
@@ -262,8 +262,7 @@ RETURNS = [
         ("[T, 1]", rollout(pg.gae, T1, 1, 5, discount=0.5, gae_lambda=0.9), ValueError, r"value \(3, 1\)"),
         ("transition", lambda: pg.gae(pg.Transition(*[T] * 7, {}), T, T, T, T, discount=0.5, gae_lambda=0.5),
          TypeError, "reward must be an array, not a Transition"),
-        ("per step", rollout(pg.gae, T, 0, 5, discount=T, gae_lambda=0.9),
-         ValueError, r"discount must be one number, not an array of shape \(3,\)"),
+        ("per step", rollout(pg.gae, T, 0, 5, discount=TB, gae_lambda=0.9), ValueError, r"discount \(3, 2\)"),
     ),
     *[
         row
@@ -812,7 +811,7 @@ def build(name, **options):
 ALGORITHM_ROWS = [
     *[
         row
-        for name in ("ppo", "trpo", "reinforce", "actor_critic", "online_actor_critic")
+        for name in ("ppo", "trpo", "reinforce", "off_policy_gradient", "actor_critic", "online_actor_critic")
         for row in rows(
             name,
             ("float", build(name, num_envs=4.0), TypeError, "num_envs must be an int, not 4.0"),
@@ -845,6 +844,12 @@ ALGORITHM_ROWS = [
         ("typo", build("ppo", num_epoch=3), TypeError, r"'num_epoch' \(did you mean num_epochs"),
         ("both", build("ppo", discount=0.9, advantage_fn=pg.td_advantage),
          ValueError, "discount belong to gae_ad"),
+    ),
+    *rows("off_policy_gradient",
+        ("weighting", build("off_policy_gradient", weighting_fn="vtrace"),
+         TypeError, "weighting_fn must be a function, not 'vtrace'"),
+        ("steps", build("off_policy_gradient", num_policy_steps=0),
+         ValueError, "num_policy_steps must be at least 1, not 0"),
     ),
     *rows("trpo",
         ("max_kl", build("trpo", max_kl=0), ValueError, "max_kl must be greater than 0 and finite, not 0"),
@@ -1222,8 +1227,123 @@ CHECKPOINTS = [
     ),
 ]
 
+PAIR = jnp.array([0.0, 1.0])
+OFF_POLICY = [
+    *[
+        row
+        for name, function in (
+            ("trajectory_log_weights", pg.trajectory_log_weights),
+            ("per_decision_log_weights", pg.per_decision_log_weights),
+        )
+        for row in rows(name,
+            ("[T, 1]", rollout(function, T1, 1, 3), ValueError, r"log_ratio \(3,\), terminated \(3, 1\)"),
+            ("list", rollout(function, LIST, 0, 3), TypeError, f"log_ratio {NO_LIST}"),
+        )
+    ],
+    *[
+        row
+        for name, function in (
+            ("self_normalized", pg.self_normalized), ("effective_sample_size", pg.effective_sample_size)
+        )
+        for row in rows(name,
+            ("where", lambda f=function: f(T, where=T1), ValueError, r"log_weight \(3,\), where \(3, 1\)"),
+            ("axis", lambda f=function: f(T, axis=1.0), TypeError, "axis must be an int or None, not 1.0"),
+        )
+    ],
+    *[
+        row
+        for name in ("unweighted", "per_step_weighting", "per_decision_weighting", "trajectory_weighting",
+                     "vtrace", "per_decision_returns", "retrace")
+        for function, number in [(getattr(pg, name), 5 if name == "per_decision_returns" else 6)]
+        for row in rows(name,
+            ("[T, 1]", rollout(function, T1, 1, number, discount=0.9), ValueError, SHAPES),
+            ("log_ratio", rollout(function, TB, number - 3, number, discount=0.9), ValueError, r"\(3, 2\)"),
+            ("discount", rollout(function, T, 0, number, discount=1.5), ValueError, "discount must be between"),
+            ("missing", rollout(function, T, 0, 3, discount=0.9), TypeError, "missing a required argument"),
+        )
+    ],
+    *rows("vtrace",
+        ("clip", rollout(pg.vtrace, T, 0, 6, clip_rho=0.0), ValueError, "clip_rho must be greater than 0, not"),
+    ),
+    *rows("trajectory_weighting",
+        ("most", rollout(pg.trajectory_weighting, T, 0, 6, max_weight=-1.0), ValueError, "max_weight must be"),
+    ),
+    *rows("sum_to_cut",
+        ("[T, 1]", lambda: pg.sum_to_cut(T, T1, T, decay=1.0), ValueError, SHAPES),
+        ("decay", lambda: pg.sum_to_cut(T, T, T, decay=TB), ValueError, r"decay \(3, 2\)"),
+    ),
+    *[
+        row
+        for name in ("leave_one_out_advantage", "group_normalized_advantage")
+        for function in [getattr(pg, name)]
+        for row in rows(name,
+            ("one", lambda f=function: f(T1), ValueError, "A group needs at least 2 answers along axis -1"),
+            ("axis", lambda f=function: f(T, axis=2), ValueError, "at least 2 answers along axis 2"),
+        )
+    ],
+    *rows("awr_loss",
+        ("[T, 1]", lambda: pg.awr_loss(T, T1, temperature=1.0), ValueError, SHAPES),
+        ("zero", lambda: pg.awr_loss(T, T, temperature=0.0), ValueError, "temperature must be greater than 0"),
+    ),
+    *rows("dual_clip_loss",
+        ("[T, 1]", lambda: pg.dual_clip_loss(T, T, T1, clip_eps=0.2), ValueError, SHAPES),
+        ("below 1", lambda: pg.dual_clip_loss(T, T, T, clip_eps=0.2, dual_clip=0.9),
+         ValueError, "dual_clip must be greater than 1, not 0.9"),
+    ),
+    *rows("dpo_loss",
+        ("[T, 1]", lambda: pg.dpo_loss(T, T, T1, T, beta=0.1), ValueError, SHAPES),
+        ("beta", lambda: pg.dpo_loss(T, T, T, T, beta=-0.1), ValueError, "beta must be greater than 0 and"),
+    ),
+    *rows("expected_policy_gradient_loss",
+        ("[T, 1]", lambda: pg.expected_policy_gradient_loss(T, T1), ValueError, SHAPES),
+        ("list", lambda: pg.expected_policy_gradient_loss(T, LIST), TypeError, f"q_value {NO_LIST}"),
+    ),
+    *rows("huber_value_loss",
+        ("[T, 1]", lambda: pg.huber_value_loss(T, T1), ValueError, SHAPES),
+        ("delta", lambda: pg.huber_value_loss(T, T, delta=0), ValueError, "delta must be greater than 0 and"),
+    ),
+    *rows("kl_k2",
+        ("[T, 1]", lambda: pg.kl_k2(T, T1), ValueError, SHAPES),
+        ("one", lambda: pg.kl_k2(T), TypeError, "missing a required argument: 'old_log_prob'"),
+    ),
+    *[
+        row
+        for name in ("symlog", "symexp")
+        for function in [getattr(pg, name)]
+        for row in rows(name,
+            ("list", lambda f=function: f(LIST), TypeError, f"x {NO_LIST}"),
+            ("number", lambda f=function: f(1.0), TypeError, "x must be an array, not 1.0"),
+        )
+    ],
+    *rows("two_hot",
+        ("one bin", lambda: pg.two_hot(T, PAIR[:1]), ValueError, "bins must be a vector of at least 2 numbers"),
+        ("matrix", lambda: pg.two_hot(T, T1), ValueError, "bins must be a vector of at least 2 numbers, not"),
+    ),
+    *rows("two_hot_mean",
+        ("bins", lambda: pg.two_hot_mean(T, PAIR), ValueError, "logits need one number for each bin along"),
+        ("list", lambda: pg.two_hot_mean(LIST, T), TypeError, f"logits {NO_LIST}"),
+    ),
+    *rows("two_hot_value_loss",
+        ("bins", lambda: pg.two_hot_value_loss(TB, T, T), ValueError, "logits need one number for each bin"),
+        ("target", lambda: pg.two_hot_value_loss(TB, T1, PAIR), ValueError, "must have the same shape: .*targ"),
+    ),
+    *rows("vmpo_policy_loss",
+        ("[T, 1]", lambda: pg.vmpo_policy_loss(T, T1, temperature=1.0), ValueError, SHAPES),
+        ("more than all", lambda: pg.vmpo_policy_loss(T, T, temperature=1.0, top_fraction=2.0),
+         ValueError, "top_fraction must be at most 1"),
+    ),
+    *rows("vmpo_temperature_loss",
+        ("zero", lambda: pg.vmpo_temperature_loss(T, temperature=0.0, epsilon=0.1), ValueError, "temperature"),
+        ("list", lambda: pg.vmpo_temperature_loss(LIST, temperature=1.0, epsilon=0.1), TypeError, NO_LIST),
+    ),
+    *rows("vmpo_alpha_loss",
+        ("alpha", lambda: pg.vmpo_alpha_loss(T, alpha=-1.0, epsilon=0.1), ValueError, "alpha must be at least"),
+        ("none", lambda: pg.vmpo_alpha_loss(T, alpha=1.0), TypeError, "missing a required argument: 'epsilon'"),
+    ),
+]
 # fmt: on
 TABLE = [
+    *OFF_POLICY,
     *LOSSES,
     *RETURNS,
     *FUNCTIONAL,

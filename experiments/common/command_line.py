@@ -13,7 +13,7 @@ import jax
 import tyro
 
 from experiments.common import runtime
-from experiments.common.algorithms import ALGORITHMS
+from experiments.common.algorithms import ALGORITHMS, CHOICE_FLAGS
 from experiments.common.interrupts import interrupted
 from experiments.common.options import RunOptions, fill, flag_of, known_name, options_type
 from experiments.common.results import ResultsError, release
@@ -139,7 +139,7 @@ def parse_options(
       own: the program's own options, with their defaults.
     """
     name, *words = arguments
-    choices = known_words(words, advantages=None, value_targets=None)
+    choices = known_words(words, **dict.fromkeys(CHOICE_FLAGS))
     row = {**row, **{key: value for key, value in choices.items() if value is not None}}
     run_options = options_type(name, row)
     names = {x.name for x in dataclasses.fields(run_options)}

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import runtime
+from experiments.common.algorithms import CHOICE_FLAGS
 from experiments.common.defaults import defaults
 from experiments.common.options import fill, words_of
 from experiments.common.parts import part_path
@@ -190,16 +191,16 @@ def advice(folder: Path, plan: dict[str, Any], number: int) -> list[str]:
             shlex.join(["python", "experiments/evaluate.py", str(path), "--episodes", "100"]),
         ]
     options = vars(fill(name, config))
-    choices = ("advantages", "value_targets")  # which decide on the other options
-    estimators: dict[str, Any] = {x: options[x] for x in choices if x in options}
-    usual = vars(fill(name, {**defaults(name, config["env"]), **estimators}))
-    own = ("env", "seed", "seeds", *estimators)
+    # Which decide on the other options.
+    chosen: dict[str, Any] = {x: options[x] for x in CHOICE_FLAGS if x in options}
+    usual = vars(fill(name, {**defaults(name, config["env"]), **chosen}))
+    own = ("env", "seed", "seeds", *chosen)
     other = {x: value for x, value in options.items() if x not in own and value != usual[x]}
     fresh = {
         "env": options["env"],
         "seed": options["seed"] + options["seeds"],
         "seeds": options["seeds"],
-        **estimators,
+        **chosen,
         **other,
         "output": str(folder.parent),
         "name": f"{folder.name}-{number:03d}-fresh",

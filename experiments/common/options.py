@@ -3,8 +3,9 @@
 What a run needs beside its algorithm is `RunOptions`. An algorithm's options are those parameters of its
 function that have a default and are annotated as an int, a bool, a real number or a Literal; help texts are its
 docstring's, and what a number may be is its annotation's. Three kinds of arguments bring options of the
-functions that make them: an optimizer those of `adam`, under the argument's own prefix; an `advantage_fn` those
-of the estimators that are chosen; and every real number that may be a schedule a switch that anneals it.
+functions that make them: an optimizer those of `adam`, under the argument's own prefix; an `advantage_fn` or
+a `weighting_fn` those of the functions that are chosen; and every real number that may be a schedule a switch
+that anneals it.
 """
 
 import inspect
@@ -20,7 +21,7 @@ import optax
 import tyro
 
 import purejaxpg as pg
-from experiments.common.algorithms import ADVANTAGES, ALGORITHMS, BASELINES
+from experiments.common.algorithms import ALGORITHMS, BASELINES, CHOICES, Choice
 from purejaxpg.arguments import (
     AT_LEAST_ONE,
     INT32,
@@ -30,7 +31,6 @@ from purejaxpg.arguments import (
     check,
     ranges,
 )
-from purejaxpg.functional.advantages import AdvantageFn
 
 # The names under which parameters of estimators are options.
 _OPTION_NAMES = {"lambda_": "gae_lambda"}
@@ -150,21 +150,31 @@ def optimizer_prefixes(function: Callable) -> dict[str, str]:
     return {name: name.removesuffix("optimizer") for name in names}
 
 
-def chosen_estimators(given: Mapping[str, Any], name: str) -> tuple[str, str] | None:
-    """The estimators of advantages and of value targets that an algorithm is given; None if it takes none."""
-    wanted = arguments_of_kind(ALGORITHMS[name], AdvantageFn)
-    if not wanted:
-        return None
-    default = default_of(ALGORITHMS[name], next(iter(wanted)))
-    default = next((known for known, function in ADVANTAGES.items() if function is default), "gae")
-    chosen = (given.get("advantages", default), given.get("value_targets", default))
-    for flag, value in zip(("advantages", "value_targets"), chosen):
-        check(flag_of(flag), value, Literal[tuple(ADVANTAGES)])
+def choice_of(name: str) -> tuple[str, Choice] | None:
+    """The argument of an algorithm that is one of several functions, and those; None if there is none."""
+    for kind, choice in CHOICES.items():
+        for parameter in arguments_of_kind(ALGORITHMS[name], kind):
+            return parameter, choice
+    return None
+
+
+def chosen_functions(given: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """The names of the functions that are chosen for that argument, one for each of the choice's flags."""
+    found = choice_of(name)
+    if found is None:
+        return ()
+    parameter, choice = found
+    default = default_of(ALGORITHMS[name], parameter)
+    names = [known for known, function in choice.functions.items() if function is default]
+    default = names[0] if names else "gae"
+    chosen = tuple(given.get(flag, default) for flag in choice.flags)
+    for flag, value in zip(choice.flags, chosen):
+        check(flag_of(flag), value, Literal[tuple(choice.functions)])
     return chosen
 
 
 @lru_cache
-def _options_type(name: str, estimators: tuple[str, str] | None) -> type[RunOptions]:
+def _options_type(name: str, chosen: tuple[str, ...]) -> type[RunOptions]:
     function = ALGORITHMS[name]
     made: dict[str, tuple[Any, Any]] = {}
 
@@ -179,12 +189,13 @@ def _options_type(name: str, estimators: tuple[str, str] | None) -> type[RunOpti
     def add_anneal(name: str, default: bool | None = False, note: str = "") -> None:
         add(f"anneal_{name}", bool, default, f"Let {name} fall linearly to 0 over the run{note}.")
 
-    if estimators is not None:
-        choice: Any = Literal[tuple(ADVANTAGES)]  # type: ignore[valid-type]
-        add("advantages", choice, estimators[0], "Estimator of advantages.")
-        add("value_targets", choice, estimators[1], "Estimator whose value targets V is fitted to.")
-        for chosen in estimators:
-            for option in options_of(ADVANTAGES[chosen]):
+    if found := choice_of(name):
+        functions, flags = found[1]
+        allowed: Any = Literal[tuple(functions)]  # type: ignore[valid-type]
+        for (flag, text), one in zip(flags.items(), chosen):
+            add(flag, allowed, one, text)
+        for one in chosen:
+            for option in options_of(functions[one]):
                 add_option(option, option_name(option.name), option.default)
     for option in options_of(function):
         if option.name == "mean_baseline":
@@ -214,12 +225,12 @@ def options_type(name: str, given: Mapping[str, Any]) -> type[RunOptions]:
 
     Args:
       name: of the algorithm.
-      given: options that are known already; the choice of estimators decides which others there are.
+      given: options that are known already; the choice of functions decides which others there are.
 
     Raises:
-      ValueError: there is no such estimator.
+      ValueError: there is no such function.
     """
-    return _options_type(name, chosen_estimators(given, name))
+    return _options_type(name, chosen_functions(given, name))
 
 
 def option_name(parameter: str) -> str:

@@ -13,11 +13,12 @@ import flax.linen as nn
 import optax
 
 import purejaxpg as pg
-from experiments.common.algorithms import ADVANTAGES, ALGORITHMS, BASELINES
+from experiments.common.algorithms import ALGORITHMS, BASELINES
 from experiments.common.options import (
     RunOptions,
     arguments_of_kind,
-    chosen_estimators,
+    choice_of,
+    chosen_functions,
     optimizer_prefixes,
     option_name,
     options_of,
@@ -28,7 +29,6 @@ from purejaxpg.environments.adapters.craftax import make_craftax
 from purejaxpg.environments.adapters.jumanji import make_jumanji
 from purejaxpg.environments.adapters.pgx import make_pgx
 from purejaxpg.environments.parameters import override
-from purejaxpg.functional.advantages import AdvantageFn
 from purejaxpg.types import Algorithm, Build, Env, PyTree, Space
 
 ACTIVATIONS: dict[str, Callable] = {"tanh": nn.tanh, "relu": nn.relu}
@@ -120,16 +120,15 @@ def arguments(name: str, options: RunOptions, action_space: Space) -> dict[str, 
     function, given = ALGORITHMS[name], vars(options)
     policy, value = networks(options, action_space)
     made: dict[str, Any] = {"policy": policy, "value": value}
-    estimators = chosen_estimators(given, name)
     brought: set[str] = set()
-    if estimators is not None:
+    if found := choice_of(name):
+        parameter, choice = found
         filled = []
-        for chosen in dict.fromkeys(estimators):
-            names = {x.name: option_name(x.name) for x in options_of(ADVANTAGES[chosen])}
+        for chosen in dict.fromkeys(chosen_functions(given, name)):
+            names = {x.name: option_name(x.name) for x in options_of(choice.functions[chosen])}
             values = {own: given[name] for own, name in names.items()}
-            filled.append(partial(ADVANTAGES[chosen], **values))
+            filled.append(partial(choice.functions[chosen], **values))
             brought.update(names.values())
-        (parameter,) = arguments_of_kind(function, AdvantageFn)
         made[parameter] = filled[0] if len(filled) == 1 else pg.with_target_of(*filled)
     for option in options_of(function):
         if option.name == "mean_baseline":

@@ -57,9 +57,11 @@ def actor_critic(
     """One step up mean(log pi(a|s) A + entropy_coef H) per rollout, and the regression of V on its targets.
 
     Sutton and Barto 2018, section 13.5, over a batch; the advantages are those of the values from before the
-    update. Synchronous A2C (Mnih et al. 2016, arXiv:1602.01783) is `advantage_fn=partial(n_step_advantage,
-    discount=0.99, n=num_steps)` with one value step, the defaults, and RMSProp; its joint loss of two networks
-    without common parameters is these two losses, but for the common norm to which it clips gradients.
+    update. This is the usual form, without the factor discount^t of step t of an episode that the gradient of
+    the discounted return has (Thomas 2014). Synchronous A2C (Mnih et al. 2016, arXiv:1602.01783) is
+    `advantage_fn=partial(n_step_advantage, discount=0.99, n=num_steps)` with one value step, the defaults, and
+    RMSProp; its joint loss of two networks without common parameters is these two losses, but for the common
+    norm to which it clips gradients.
 
     Args:
       env: the environment.

@@ -67,7 +67,9 @@ def online_actor_critic(
     just moved. The gradients of V and log pi enter through accumulating eligibility traces (p. 332),
     z <- discount trace_lambda z + gradient, z = gradient where an episode begins; with trace_lambda = 0
     they are the gradients. Several environments go side by side, each with its own traces: the
-    optimizers then step along the mean over environments of (error times trace).
+    optimizers then step along the mean over environments of (error times trace). The factor discount^t of
+    step t of an episode, I in the book's algorithm, is dropped, as is usual: with a discount below 1 the steps
+    do not follow the gradient of the discounted return.
 
     Args:
       env: the environment.

@@ -15,10 +15,11 @@ from purejaxpg.agent.acting import (
     network_output,
     raw_networks,
 )
+from purejaxpg.agent.episodes import whole_episodes
 from purejaxpg.agent.experience import gather_experience
 from purejaxpg.agent.metrics import complete_metrics
 from purejaxpg.agent.minibatch import choose_sequence_length
-from purejaxpg.agent.rollout import begin, first_steps
+from purejaxpg.agent.rollout import begin
 from purejaxpg.agent.values import ValueOptimizer, fit_value
 from purejaxpg.arguments import Count, Fraction, NotNegativeCoefficient, checked
 from purejaxpg.functional.advantages import normalize
@@ -68,8 +69,10 @@ def reinforce(
 
     A *mean over trajectories* of sums over their steps: the gradient of the return of an episode, not
     of a step. psi_it is the discounted reward to go G_it minus V(s_it) or, without `reward_to_go`, at all
-    steps of episode i that of its first, G_i0 - V(s_i0). With a discount below 1 this usual form is not
-    the gradient of the discounted return; the factor discount^t of `discounted_gradient` makes it so.
+    steps of episode i that of its first, G_i0 - V(s_i0). With a discount below 1 the usual form of reward
+    to go is not the gradient of the discounted return; the factor discount^t of `discounted_gradient`
+    makes it so. The whole return is discounted from the first step on already: psi has no such factor
+    there, and the sum is that gradient either way.
 
     Every update resets the environments and runs them for `num_steps` steps. Steps of episodes that
     are not over by then count for nothing, so that the data favour short episodes. That bias is gone
@@ -87,8 +90,8 @@ def reinforce(
       num_steps: Steps of each environment per update.
       discount: Discount factor.
       reward_to_go: Weigh a step by what came after it, not by the return of the whole episode.
-      discounted_gradient: Weigh step t of an episode by discount^t, which makes it the gradient of the
-        discounted return.
+      discounted_gradient: Weigh step t of an episode by discount^t, its entropy included, which makes it the
+        gradient of the discounted return; without reward_to_go, where psi is so already, its entropy alone.
       first_episodes_only: Count the first episode of each environment only, which does not favour short ones.
       mean_baseline: Subtract from psi its mean over the rollout's steps (over its episodes without
         reward_to_go). That mean holds each sample itself, which shrinks the gradient by about 1 - 1/N.
@@ -137,11 +140,7 @@ def reinforce(
             num_steps=num_steps, reward_fn=reward_fn,
         )  # fmt: skip
         transitions, memory = old.transitions, old.memory
-        first = first_steps(transitions.start)
-        done = transitions.terminated | transitions.truncated
-        counts = jax.lax.cumsum(done.astype(jnp.int32), reverse=True) > 0
-        if first_episodes_only:
-            counts &= first == 0
+        first, counts, weight = whole_episodes(transitions, first_only=first_episodes_only)
         ends = transitions.terminated, transitions.truncated
         returns = discounted_returns(old.reward, old.next_value, *ends, discount=discount)
         advantage = returns - old.value
@@ -152,10 +151,10 @@ def reinforce(
             advantage -= jnp.mean(advantage, where=among)
         if normalize_advantages:
             advantage = normalize(advantage, where=counts)
-        num_episodes = jnp.maximum(jnp.sum(counts & done), 1)
-        weight = jnp.where(counts, 1.0 / num_episodes, 0.0)
+        bonus_weight = weight
         if discounted_gradient:
-            weight *= discount ** (jnp.arange(num_steps)[:, None] - first)
+            bonus_weight = weight * discount ** (jnp.arange(num_steps)[:, None] - first)
+            weight = bonus_weight if reward_to_go else weight
         advantage = jnp.where(counts, advantage, 0.0)  # a mean over nothing is NaN
 
         def loss_fn(params):
@@ -163,7 +162,8 @@ def reinforce(
             loss = policy_gradient_loss(distribution.log_prob(transitions.action), advantage)
             entropy = distribution.entropy()
             bonus = resolve(entropy_coef, state.update) * entropy
-            return jnp.sum(weight * (loss - bonus)), (jnp.sum(weight * loss), jnp.mean(entropy))
+            loss = jnp.sum(weight * loss)
+            return loss - jnp.sum(bonus_weight * bonus), (loss, jnp.mean(entropy))
 
         grads, (loss, entropy) = jax.grad(loss_fn, has_aux=True)(state.params.policy)
         updates, policy_opt = optimizer.update(grads, state.opt_state.policy, state.params.policy)
@@ -183,7 +183,7 @@ def reinforce(
             "entropy": entropy,
             "grad_norm": gradient_norm(grads),
             "counted_fraction": jnp.mean(counts.astype(jnp.float32)),
-            "explained_variance": explained_variance(old.value, returns),
+            "explained_variance": explained_variance(old.value, returns, where=counts),
         }
         metrics = complete_metrics(metrics, new_state.update, transitions, old.extras)
         return new_state, transitions, metrics

@@ -11,7 +11,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from purejaxpg.arguments import Count, Fraction, check_shapes, checked
+from purejaxpg.arguments import Count, Fractions, check_shapes, checked
 from purejaxpg.functional.diagnostics import shift
 from purejaxpg.functional.returns import (
     discounted_returns,
@@ -56,7 +56,7 @@ def td_advantage(
     terminated: jax.Array,
     truncated: jax.Array,
     *,
-    discount: Fraction = 0.99,
+    discount: Fractions = 0.99,
 ) -> tuple[jax.Array, jax.Array]:
     """One step: target r_t + discount V(s_{t+1}), advantage target - V(s_t).
 
@@ -98,7 +98,7 @@ def n_step_advantage(
     terminated: jax.Array,
     truncated: jax.Array,
     *,
-    discount: Fraction = 0.99,
+    discount: Fractions = 0.99,
     n: Count = 5,
 ) -> tuple[jax.Array, jax.Array]:
     """n rewards, then V: the target is the n-step return, the advantage is target - V(s_t).
@@ -142,8 +142,8 @@ def lambda_advantage(
     terminated: jax.Array,
     truncated: jax.Array,
     *,
-    discount: Fraction = 0.99,
-    lambda_: Fraction = 0.95,
+    discount: Fractions = 0.99,
+    lambda_: Fractions = 0.95,
 ) -> tuple[jax.Array, jax.Array]:
     """All n-step returns, weighted by (1 - lambda) lambda^{n-1}: the lambda-return, and that minus V(s_t).
 
@@ -189,7 +189,7 @@ def monte_carlo_advantage(
     terminated: jax.Array,
     truncated: jax.Array,
     *,
-    discount: Fraction = 0.99,
+    discount: Fractions = 0.99,
 ) -> tuple[jax.Array, jax.Array]:
     """All rewards up to the end of the episode: the discounted return, and that minus V(s_t).
 
@@ -232,8 +232,8 @@ def gae_advantage(
     terminated: jax.Array,
     truncated: jax.Array,
     *,
-    discount: Fraction = 0.99,
-    gae_lambda: Fraction = 0.95,
+    discount: Fractions = 0.99,
+    gae_lambda: Fractions = 0.95,
 ) -> tuple[jax.Array, jax.Array]:
     """Generalised advantage estimates; the value target is advantage + V(s_t).
 
@@ -303,12 +303,13 @@ def with_target_of(advantage_fn: AdvantageFn, target_fn: AdvantageFn) -> Advanta
 
 @checked
 def normalize(advantage: jax.Array, where: jax.Array | None = None) -> jax.Array:
-    """Shift and scale to mean 0 and standard deviation 1 over all samples; constants become 0.
+    """Shift and scale to mean 0 and standard deviation 1 over the samples that count; constants become 0.
 
     Args:
       advantage: an array of any shape.
       where: boolean of the same shape: the samples that the mean and the standard deviation are taken over;
-        all if None. Without any they are NaN.
+        all if None. The others may be anything, and are shifted and scaled alike. Without any that count all
+        are NaN.
 
     Returns:
       `(advantage - mean) / (standard deviation + 1e-8)`, of the same shape.
@@ -325,6 +326,6 @@ def normalize(advantage: jax.Array, where: jax.Array | None = None) -> jax.Array
     """
     if where is not None:
         check_shapes(advantage=advantage, where=where)
-    advantage = shift(advantage)
+    advantage = shift(advantage, where)
     mean, deviation = jnp.mean(advantage, where=where), jnp.std(advantage, where=where)
     return (advantage - mean) / (deviation + 1e-8)

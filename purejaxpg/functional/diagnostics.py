@@ -10,17 +10,20 @@ from purejaxpg.types import PyTree, Scalar
 
 
 @checked
-def explained_variance(value: jax.Array, target: jax.Array) -> jax.Array:
-    """1 - Var[target - value] / Var[target] over all samples.
+def explained_variance(
+    value: jax.Array, target: jax.Array, where: jax.Array | None = None
+) -> jax.Array:
+    """1 - Var[target - value] / Var[target] over the samples that count.
 
     1 is perfect, 0 is as good as a constant, and below 0 is worse than one.
 
     Args:
       value: `[...]`, V(s).
       target: `[...]`, what the values are fitted to.
+      where: `[...]` boolean, the samples that count; all if None. The others may be anything.
 
     Returns:
-      A scalar of at most 1; 0 where the targets do not vary.
+      A scalar of at most 1; 0 where the targets do not vary, or where no sample counts.
 
     Raises:
       TypeError: an argument is no array.
@@ -33,9 +36,10 @@ def explained_variance(value: jax.Array, target: jax.Array) -> jax.Array:
       0.75
     """
     check_shapes(value=value, target=target)
-    variance = jnp.var(shift(target))
+    variance = jnp.var(shift(target, where), where=where)
+    unexplained = jnp.var(target - value, where=where)
     varies = variance > 0
-    return jnp.where(varies, 1 - jnp.var(target - value) / jnp.where(varies, variance, 1.0), 0.0)
+    return jnp.where(varies, 1 - unexplained / jnp.where(varies, variance, 1.0), 0.0)
 
 
 def gradient_norm(gradient: PyTree) -> jax.Array:
@@ -63,21 +67,22 @@ def gradient_norm(gradient: PyTree) -> jax.Array:
 
 
 @checked
-def shift(x: jax.Array) -> jax.Array:
-    """Subtract the first sample from all of them.
+def shift(x: jax.Array, where: jax.Array | None = None) -> jax.Array:
+    """Subtract the first sample that counts from all of them.
 
     The result is exactly 0 if all samples are equal, where subtracting their mean need not give 0: the
     computed mean of many copies of 0.1, say, may differ from 0.1 by rounding.
 
     Args:
       x: `[...]`, not empty.
+      where: `[...]` boolean, the samples that count; all if None.
 
     Returns:
-      `[...]`, with 0 for the first sample in row-major order.
+      `[...]`, with 0 for the first sample that counts, in row-major order.
 
     Raises:
-      TypeError: `x` is no array.
-      ValueError: it is empty.
+      TypeError: an argument is no array.
+      ValueError: `x` is empty, or `where` has another shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -87,4 +92,7 @@ def shift(x: jax.Array) -> jax.Array:
     """
     if x.size == 0:
         raise ValueError(f"An array of at least one sample is needed, not of shape {x.shape}.")
-    return x - x.reshape(-1)[0]
+    if where is None:
+        return x - x.reshape(-1)[0]
+    check_shapes(x=x, where=where)
+    return x - x.reshape(-1)[jnp.argmax(where)]

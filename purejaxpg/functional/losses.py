@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.lax import stop_gradient
 
-from purejaxpg.arguments import NotNegative, Positive, check_shapes, checked
+from purejaxpg.arguments import AboveOne, NotNegative, Positive, check_shapes, checked
+from purejaxpg.functional.ratios import bounded, log_ratio_of, ratio_of
 
 if TYPE_CHECKING:  # importing distrax costs more than this whole module
     from purejaxpg.functional.distributions import Distribution
-
-_MAX_LOG_RATIO = 20.0
 
 
 @checked
@@ -80,7 +80,7 @@ def surrogate_loss(log_prob: jax.Array, old_log_prob: jax.Array, advantage: jax.
       -6.0
     """
     check_shapes(log_prob=log_prob, old_log_prob=old_log_prob, advantage=advantage)
-    return -_ratio(log_prob, old_log_prob) * stop_gradient(advantage)
+    return -ratio_of(log_prob, old_log_prob) * stop_gradient(advantage)
 
 
 @checked
@@ -116,7 +116,7 @@ def ppo_clip_loss(
       [-1.25, 2.0]
     """
     check_shapes(log_prob=log_prob, old_log_prob=old_log_prob, advantage=advantage)
-    ratio = _ratio(log_prob, old_log_prob)
+    ratio = ratio_of(log_prob, old_log_prob)
     clipped = jnp.clip(ratio, 1.0 - clip_eps, 1.0 + clip_eps)
     advantage = stop_gradient(advantage)
     return -jnp.minimum(ratio * advantage, clipped * advantage)
@@ -300,7 +300,7 @@ def kl_k1(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
       >>> pg.kl_k1(jnp.array([-2.0, -1.0]), jnp.array([-1.5, -3.0])).tolist()
       [0.5, -2.0]
     """
-    return -_log_ratio(log_prob, old_log_prob)
+    return -log_ratio_of(log_prob, old_log_prob)
 
 
 @checked
@@ -329,23 +329,203 @@ def kl_k3(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
       >>> round(float(pg.kl_k3(log_prob, jnp.zeros(1))[0]), 3)  # (0.5 - 1) - log 0.5
       0.193
     """
-    log_ratio = _bounded(_log_ratio(log_prob, old_log_prob))
+    log_ratio = bounded(log_ratio_of(log_prob, old_log_prob))
     return jnp.expm1(log_ratio) - log_ratio
 
 
-def _log_ratio(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
-    check_shapes(log_prob=log_prob, old_log_prob=old_log_prob)
-    return log_prob - stop_gradient(old_log_prob)
+@checked
+def kl_k2(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
+    """(log ratio)^2 / 2: a biased estimate of KL(old, new) that varies little and is never negative.
+
+    Schulman 2020, "Approximating KL divergence", http://joschu.net/blog/kl-approx.html. The mean of its
+    gradient over actions of the policy that is being changed is the gradient of KL(new, old).
+
+    Args:
+      log_prob: `[...]`, of the actions under the new policy, in nats. Gradients flow.
+      old_log_prob: `[...]`, of the same actions under the old policy. Stopped.
+
+    Returns:
+      `[...]`, in nats. Mask: `jnp.sum(kl * mask) / jnp.sum(mask)`.
+
+    Raises:
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> pg.kl_k2(jnp.array([-2.0]), jnp.array([-4.0])).tolist()
+      [2.0]
+    """
+    return 0.5 * jnp.square(log_ratio_of(log_prob, old_log_prob))
 
 
-def _ratio(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
-    return jnp.exp(_bounded(_log_ratio(log_prob, old_log_prob)))
+@checked
+def dual_clip_loss(
+    log_prob: jax.Array,
+    old_log_prob: jax.Array,
+    advantage: jax.Array,
+    *,
+    clip_eps: Positive,
+    dual_clip: AboveOne = 3.0,
+) -> jax.Array:
+    """`ppo_clip_loss`, and where the advantage is negative at most -dual_clip advantage.
+
+    Ye et al. 2020, arXiv:1912.09729, eq. 5: bounds the loss of an action that has become much more probable and
+    is bad. The gradient is zero there.
+
+    Args:
+      log_prob: `[...]`, log pi(a | s) of the actions taken, in nats. Gradients flow.
+      old_log_prob: `[...]`, of the same actions under the policy that took them. Stopped.
+      advantage: `[...]`. Stopped.
+      clip_eps: half the width of the interval of ratios, a positive number; may be traced.
+      dual_clip: the largest ratio that counts where the advantage is negative, above 1; 3 in the paper.
+
+    Returns:
+      `[...]`, in the units of the advantage. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+
+    Raises:
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape, or a number is out of range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> log_prob = jnp.log(jnp.full(2, 8.0))  # both ratios are 8
+      >>> pg.dual_clip_loss(log_prob, jnp.zeros(2), jnp.array([1.0, -1.0]), clip_eps=0.25).tolist()
+      [-1.25, 3.0]
+    """
+    loss = ppo_clip_loss(log_prob, old_log_prob, advantage, clip_eps=clip_eps)
+    bound = -dual_clip * stop_gradient(advantage)
+    return jnp.where(advantage < 0, jnp.minimum(loss, bound), loss)
 
 
-@jax.custom_jvp
-def _bounded(log_ratio: jax.Array) -> jax.Array:
-    """At most 20, with the gradient of what it was."""
-    return jnp.minimum(log_ratio, _MAX_LOG_RATIO)
+@checked
+def awr_loss(
+    log_prob: jax.Array,
+    advantage: jax.Array,
+    *,
+    temperature: Positive,
+    max_weight: Positive = 20.0,
+) -> jax.Array:
+    """-min(exp(advantage / temperature), max_weight) log_prob: advantage-weighted regression.
+
+    Peng et al. 2019, arXiv:1910.00177, eq. 14 and algorithm 1.
+
+    Args:
+      log_prob: `[...]`, log pi(a | s) of the actions taken, in nats. Gradients flow.
+      advantage: `[...]`. Stopped.
+      temperature: beta, a positive number in the units of the advantage; may be traced.
+      max_weight: the largest weight, a positive number; 20 in the paper.
+
+    Returns:
+      `[...]`. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+
+    Raises:
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape, or a number is out of range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> pg.awr_loss(jnp.array([-1.0, -1.0]), jnp.array([0.0, 99.0]), temperature=1.0).tolist()
+      [1.0, 20.0]
+    """
+    check_shapes(log_prob=log_prob, advantage=advantage)
+    log_weight = jnp.minimum(advantage / temperature, jnp.log(max_weight))
+    return -stop_gradient(jnp.exp(log_weight)) * log_prob
 
 
-_bounded.defjvps(lambda tangent, bounded, log_ratio: tangent)
+@checked
+def expected_policy_gradient_loss(probs: jax.Array, q_value: jax.Array) -> jax.Array:
+    """-sum_a pi(a|s) Q(s, a): the policy gradient of a state with all actions, without sampling one.
+
+    Sutton et al. 2000, theorem 1; Ciosek and Whiteson 2018, arXiv:1706.05374, eq. 9. Any baseline subtracted
+    from Q leaves the gradient as it is.
+
+    Args:
+      probs: `[..., A]`, pi(a | s), `categorical(...).probs` for example. Gradients flow.
+      q_value: `[..., A]`, Q(s, a) or an advantage; finite, also where an action is forbidden. Stopped.
+
+    Returns:
+      `[...]`, in the units of Q. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+
+    Raises:
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> float(pg.expected_policy_gradient_loss(jnp.array([0.25, 0.75]), jnp.array([4.0, 8.0])))
+      -7.0
+    """
+    check_shapes(probs=probs, q_value=q_value)
+    return -jnp.sum(probs * stop_gradient(q_value), axis=-1)
+
+
+@checked
+def dpo_loss(
+    chosen_log_prob: jax.Array,
+    rejected_log_prob: jax.Array,
+    reference_chosen_log_prob: jax.Array,
+    reference_rejected_log_prob: jax.Array,
+    *,
+    beta: Positive,
+) -> jax.Array:
+    """`bradley_terry_loss` of the rewards beta log(pi / pi_ref): direct preference optimisation.
+
+    Rafailov et al. 2023, arXiv:2305.18290, eq. 7.
+
+    Args:
+      chosen_log_prob: `[...]`, log pi of the whole preferred answer, summed over its tokens. Gradients flow.
+      rejected_log_prob: `[...]`, of the other answer. Gradients flow.
+      reference_chosen_log_prob: `[...]`, log pi_ref of the preferred answer. Stopped.
+      reference_rejected_log_prob: `[...]`, of the other answer. Stopped.
+      beta: strength of the implied KL penalty, a positive number; may be traced.
+
+    Returns:
+      `[...]`, in nats. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+
+    Raises:
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape, or a number is out of range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> same = jnp.array([-3.0])
+      >>> round(float(pg.dpo_loss(same, same, same, same, beta=0.1)[0]), 3)  # log 2
+      0.693
+    """
+    chosen = log_ratio_of(chosen_log_prob, reference_chosen_log_prob)
+    rejected = log_ratio_of(rejected_log_prob, reference_rejected_log_prob)
+    return bradley_terry_loss(beta * chosen, beta * rejected)
+
+
+@checked
+def huber_value_loss(value: jax.Array, target: jax.Array, *, delta: Positive = 1.0) -> jax.Array:
+    """1/2 e^2 where |e| = |value - target| <= delta, and delta (|e| - delta / 2) beyond.
+
+    Huber 1964. The gradient is that of `value_loss`, clipped to [-delta, delta].
+
+    Args:
+      value: `[...]`, V(s). Gradients flow.
+      target: `[...]`, any of `purejaxpg.functional.returns`. Stopped.
+      delta: a positive number, in the units of the values.
+
+    Returns:
+      `[...]`. Mask: `jnp.sum(loss * mask) / jnp.sum(mask)`.
+
+    Raises:
+      TypeError: an argument is no array.
+      ValueError: the arrays differ in shape, or a number is out of range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> pg.huber_value_loss(jnp.array([1.0, 5.0]), jnp.zeros(2)).tolist()
+      [0.5, 4.5]
+    """
+    check_shapes(value=value, target=target)
+    return optax.losses.huber_loss(value, stop_gradient(target), delta=delta)

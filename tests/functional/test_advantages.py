@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import purejaxpg as pg
+from purejaxpg.functional.advantages import normalize
+from purejaxpg.functional.diagnostics import explained_variance
 
 DISCOUNT = 0.5
 # Three steps that terminate, then two that the rollout's end cuts.
@@ -67,3 +69,16 @@ def test_real_hyperparameters_are_traced():
         result = jax.vmap(many)(stacked)
         np.testing.assert_allclose(result[1], many(reals), rtol=1e-6)
         assert not np.allclose(result[0], result[1])
+
+
+@pytest.mark.parametrize("excluded", [1e8, np.inf, np.nan])
+def test_normalisation_is_of_the_samples_that_count(excluded):
+    """Whatever the others are, the first of all included."""
+    where = jnp.array([False, True, True, False, True])
+    found = normalize(jnp.array([excluded, 1.0, 2.0, excluded, 3.0]), where)
+    np.testing.assert_allclose(found[where], np.array([-1.0, 0.0, 1.0]) / np.sqrt(2 / 3), rtol=1e-6)
+    value = jnp.array([excluded, 1.0, 1.0, 0.0, 2.0])
+    target = jnp.array([0.0, 1.0, 2.0, excluded, 3.0])
+    # errors 0, 1 and 1 of targets 1, 2 and 3: 1 - (2 / 9) / (2 / 3)
+    np.testing.assert_allclose(explained_variance(value, target, where), 2 / 3, rtol=1e-6)
+    assert float(explained_variance(value, target, jnp.zeros(5, bool))) == 0.0
