@@ -10,6 +10,7 @@ from purejaxpg.arguments import (
     Count,
     EnvParams,
     Key,
+    check_alike,
     check_pair,
     check_step,
     checked,
@@ -223,6 +224,7 @@ def first_steps(start: jax.Array) -> jax.Array:
 def _act(act: Callable, key: jax.Array, loop: Loop) -> tuple[jax.Array, PyTree]:
     acted = act(key, loop.memory, loop.obs, loop.start)
     action, memory = check_pair("act", acted, "action", "memory")
+    check_alike(**{"the memory that act is given": loop.memory, "that which it returns": memory})
     for shape in map(jnp.shape, jax.tree.leaves(action)):
         if shape[:1] != loop.start.shape:
             raise ValueError(

@@ -109,7 +109,8 @@ def conjugate_gradient(
 
     Raises:
       TypeError: an argument is not of the kind that its annotation says.
-      ValueError: a number is out of range, or `matvec` gives another number of unknowns.
+      ValueError: a number is out of range, `b` does not consist of real numbers, or `matvec` gives another
+        number of unknowns.
 
     Example:
       >>> import jax.numpy as jnp
@@ -120,6 +121,8 @@ def conjugate_gradient(
     """
     # On one vector: leaf by leaf, a step would take three products and three sums for each of them.
     flat_b, unravel = ravel_pytree(b)
+    if not jnp.issubdtype(flat_b.dtype, jnp.floating):
+        raise ValueError(f"b must consist of real numbers, not of type {flat_b.dtype}.")
     start = _dot(flat_b, flat_b)
     small = (10 * jnp.finfo(flat_b.dtype).eps) ** 2 * start
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxpg.agent.rollout import begin, unroll
-from purejaxpg.arguments import INT32, NOT_NEGATIVE, Fraction, checked
+from purejaxpg.arguments import INT32, NOT_NEGATIVE, Fraction, check, checked
 from purejaxpg.functional.running_statistics import (
     RunningStatistics,
     empty_statistics,
@@ -227,6 +227,7 @@ def _normalized(
       samples_of: `(transitions, env_params) -> samples [N, *shape]`.
     """
     inner = build(below)
+    check("what build returns", inner, Algorithm)
     what = "observations" if params_type is ObservationParams else "rewards"
 
     def warm_up(key, statistics, env_params):

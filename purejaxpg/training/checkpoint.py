@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from purejaxpg.arguments import described
 from purejaxpg.leaves import leaf_paths
 from purejaxpg.types import PyTree
 
@@ -37,6 +38,7 @@ def save(path: str | Path, tree: PyTree) -> None:
     Raises:
       FileExistsError: `path` exists; nothing is overwritten.
       OSError: it could not be written, on a full disk for example; what was there before stays.
+      TypeError: a leaf is no array.
       ValueError: an array has no elements; or called in another process than the first, or with typed keys
         where there are several.
 
@@ -51,6 +53,7 @@ def save(path: str | Path, tree: PyTree) -> None:
       ...     path.is_dir()
       True
     """
+    _check_arrays(tree)
     if jax.process_count() > 1:
         tree = _host_copy(tree)
     path = Path(path).absolute()
@@ -88,6 +91,7 @@ def restore(path: str | Path, like: PyTree) -> PyTree:
 
     Raises:
       FileNotFoundError: there is no checkpoint at `path`.
+      TypeError: a leaf of `like` is no array.
       ValueError: the checkpoint is damaged, has another format or does not have the shapes of `like`.
 
     Example:
@@ -102,6 +106,7 @@ def restore(path: str | Path, like: PyTree) -> PyTree:
       ...     pg.checkpoint.restore(path, tree)["weight"].tolist()
       [1.0, 2.0]
     """
+    _check_arrays(like)
     path = Path(path).absolute()
     if not path.is_dir():
         raise FileNotFoundError(f"There is no checkpoint at {path}.")
@@ -121,6 +126,16 @@ def restore(path: str | Path, like: PyTree) -> PyTree:
     if any(x.dtype != y.dtype for x, y in zip(jax.tree.leaves(restored), jax.tree.leaves(like))):
         raise ValueError(f"{path} is damaged: its types are not those that it was saved with.")
     return restored
+
+
+def _check_arrays(tree: PyTree) -> None:
+    for name, leaf in leaf_paths(tree).items():
+        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            where = f" at {name}" if name else ""
+            raise TypeError(
+                f"A checkpoint is a pytree of arrays, without {described(leaf)}{where}; jax.numpy.asarray "
+                "makes one."
+            )
 
 
 def _checkpointer() -> Any:
