@@ -1181,4 +1181,11 @@ MUTANTS: dict[str, Mutant] = {
         "y_t = x_t + jnp.mean(decay) * jnp.where(cut_t, 0.0, later)",
         "test_importance_sampling.py::test_discounts_and_lambdas_of_each_step",
     ),
+    "an ended episode loses its weight": _package(
+        "functional",
+        "finite_mdp_weights",
+        "going_on, ended = going_on @ goes_on, ended + going_on @ ends",
+        "going_on, ended = going_on @ goes_on, going_on @ ends",
+        "test_finite_mdp_weights.py::test_moments_by_enumeration[2]",
+    ),
 }
