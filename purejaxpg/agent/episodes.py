@@ -5,8 +5,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purejaxpg.agent.rollout import first_steps
-from purejaxpg.types import Transition
+from purejaxpg.agent.acting import PolicyValue, initial_memory
+from purejaxpg.agent.experience import Experience, gather_experience
+from purejaxpg.agent.rollout import begin, first_steps
+from purejaxpg.types import Env, PyTree, RewardFn, Transition
 
 
 class WholeEpisodes(NamedTuple):
@@ -21,6 +23,42 @@ class WholeEpisodes(NamedTuple):
     first: jax.Array
     counts: jax.Array
     weight: jax.Array
+
+
+def gather_from_start(
+    keys: tuple[jax.Array, jax.Array],
+    env: Env,
+    env_params: PyTree,
+    networks: PolicyValue,
+    params: PolicyValue,
+    *,
+    num_envs: int,
+    num_steps: int,
+    reward_fn: RewardFn | None,
+) -> Experience:
+    """Reset all environments and act, so that every column of the rollout begins an episode.
+
+    Args:
+      keys: for the resets, and for the rollout; consumed.
+      env: the environment.
+      env_params: its parameters.
+      networks: policy and value network, of raw observations.
+      params: of both networks.
+      num_envs: environments in parallel.
+      num_steps: steps of each environment.
+      reward_fn: as of `gather_experience`.
+
+    Returns:
+      The experience.
+    """
+    reset_key, rollout_key = keys
+    memory = initial_memory(networks, num_envs)
+    loop = begin(reset_key, env, env_params, memory, num_envs=num_envs)
+    _, experience = gather_experience(
+        rollout_key, env, env_params, networks, params, loop,
+        num_steps=num_steps, reward_fn=reward_fn,
+    )  # fmt: skip
+    return experience
 
 
 def whole_episodes(transitions: Transition, *, first_only: bool) -> WholeEpisodes:

@@ -10,16 +10,13 @@ import optax
 from purejaxpg.agent.acting import (
     PolicyValue,
     begin_agent,
-    initial_memory,
     make_act,
     network_output,
     raw_networks,
 )
-from purejaxpg.agent.episodes import whole_episodes
-from purejaxpg.agent.experience import gather_experience
+from purejaxpg.agent.episodes import gather_from_start, whole_episodes
 from purejaxpg.agent.metrics import complete_metrics
 from purejaxpg.agent.minibatch import choose_sequence_length
-from purejaxpg.agent.rollout import begin
 from purejaxpg.agent.values import ValueOptimizer, fit_value
 from purejaxpg.arguments import (
     Count,
@@ -134,12 +131,10 @@ def off_policy_gradient(
 
     def step(key, state, env_params):
         reset_key, rollout_key, shuffle_key = jax.random.split(key, 3)
-        memory = initial_memory(networks, num_envs)
-        loop = begin(reset_key, env, env_params, memory, num_envs=num_envs)
         agent = raw_networks(networks, env, env_params)
-        _, old = gather_experience(
-            rollout_key, env, env_params, agent, state.params, loop,
-            num_steps=num_steps, reward_fn=reward_fn,
+        old = gather_from_start(
+            (reset_key, rollout_key), env, env_params, agent, state.params,
+            num_envs=num_envs, num_steps=num_steps, reward_fn=reward_fn,
         )  # fmt: skip
         transitions, memory = old.transitions, old.memory
         episodes = whole_episodes(transitions, first_only=first_episodes_only)
