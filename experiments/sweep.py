@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +211,7 @@ def run_sweep(
                 progress.update(len(index) * steps[number])
 
 
+@lru_cache(maxsize=16)  # a sweep that goes on in the same process compiles nothing again
 def program(run: Run, keep: bool = False) -> Callable[..., Any]:
     """`(key, hyperparameters) -> (metrics, returns)`, `[updates + 1]` each, of one run; its last state if kept.
 

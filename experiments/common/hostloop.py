@@ -1,8 +1,10 @@
 """The host's side of a training run: chunks of updates, progress, evaluations, files."""
 
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,15 +110,7 @@ def run_training(
       tracker: what is also told of metrics and evaluations, at their environment steps per seed.
     """
     tracker = tracker or Tracker(lambda step, metrics: None, lambda: None)
-    keys, options = run.keys(), run.options
-
-    @distribute
-    def test(key, state):
-        return evaluate(
-            evaluation_key(key, state.update), run.algorithm, state, run.env, run.env_params,
-            num_episodes=options.eval_episodes, deterministic=options.deterministic,
-            max_steps=options.eval_max_steps,
-        )  # fmt: skip
+    keys, options, test = run.keys(), run.options, _testing(run)
 
     def look_at(state, history, update):
         episodes = {name: np.asarray(x)[:, None] for name, x in test(keys, state)._asdict().items()}
@@ -132,18 +126,12 @@ def run_training(
 
         first_does(write)
 
-    def compiled(length):
-        def program(key, state):
-            return train(key, run.algorithm, run.env_params, num_updates=length, state=state)
-
-        return distribute(program, donate=(1,))
-
     first = restored.first if restored else 0
     chunks = run.chunks(first)
     ends = first + np.cumsum(chunks)
     at = np.ceil(np.arange(1, options.evaluations + 1) * len(ends) / options.evaluations) - 1
     evaluate_at = set(ends[at.astype(int)].tolist())
-    programs = {length: compiled(length) for length in set(chunks)}
+    programs = {length: _training(run, length) for length in set(chunks)}
     words = "Stopping after this chunk of updates, with a checkpoint; once more stops at once."
     begun = 0 if restored is None else int(np.max(restored.state.update))
     with stop_in_order(words) as stop, closing(tracker), _progress(run, begun) as progress:
@@ -177,6 +165,26 @@ def run_training(
                 saved = time.monotonic()
             _show(progress, run, length, history)
     return Outcome(update == run.num_updates, update, **vars(history))
+
+
+@lru_cache(maxsize=16)  # a run that goes on in the same process compiles nothing again
+def _training(run: Run, length: int) -> Callable:
+    def program(key, state):
+        return train(key, run.algorithm, run.env_params, num_updates=length, state=state)
+
+    return distribute(program, donate=(1,))
+
+
+@lru_cache(maxsize=16)
+def _testing(run: Run) -> Callable:
+    def test(key, state):
+        return evaluate(
+            evaluation_key(key, state.update), run.algorithm, state, run.env, run.env_params,
+            num_episodes=run.options.eval_episodes, deterministic=run.options.deterministic,
+            max_steps=run.options.eval_max_steps,
+        )  # fmt: skip
+
+    return distribute(test)
 
 
 def _joined(old: Arrays, new: Arrays) -> Arrays:

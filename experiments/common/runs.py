@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -27,9 +28,9 @@ def seed_keys(options: Any) -> jax.Array:
     return jax.vmap(jax.random.key)(np.arange(options.seed, options.seed + options.seeds))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
-    """A checked run, ready to go."""
+    """A checked run, ready to go. The same options give the same object, and so the same compiled programs."""
 
     name: str
     options: Any
@@ -128,15 +129,34 @@ def make_run(name: str, options: RunOptions) -> Run:
             f"update, not {options.total_steps}."
         )
     check("The number of updates", options.num_updates, Count)
+    return _built(ALGORITHMS[name], name, _ByText(options))
+
+
+class _ByText:
+    """Options, whose dictionaries have no hash, as an argument of a function with a cache."""
+
+    def __init__(self, options: RunOptions):
+        self.options, self.text = options, repr(options)
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByText) and self.text == other.text
+
+
+@lru_cache(maxsize=16)
+def _built(function: Callable, name: str, by_text: _ByText) -> Run:
+    """The run of an algorithm's function and options that were checked."""
+    options = by_text.options
     env, env_params = build_env(options)
     algorithm = build_algorithm(name, options, env, env_params)
-    run = Run(name, options, env, env_params, algorithm)
 
     def one_update(key):
         return train(key, algorithm, env_params, num_updates=1)
 
     jax.eval_shape(one_update, jax.random.key(0))  # networks, spaces and parameters must fit
-    return run
+    return Run(name, options, env, env_params, algorithm)
 
 
 def run_from_config(config: Mapping[str, Any]) -> Run:

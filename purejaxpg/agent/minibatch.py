@@ -41,15 +41,17 @@ def shuffled_epochs(
     order = jax.vmap(lambda key: permutation(key, size))(jax.random.split(key, num_epochs))
     batches = order.reshape(num_epochs * num_minibatches, size // num_minibatches)
 
+    unravel = []  # found while the scan is traced: to trace an update twice takes a tenth of compiling
+
     def one(carry, indices):
         carry, metrics = update(carry, jax.tree.map(lambda x: _take(x, indices), data))
         # One vector is written per minibatch, not many scalars.
-        return carry, ravel_pytree(metrics)[0]
+        vector, as_before = ravel_pytree(metrics)
+        unravel.append(as_before)
+        return carry, vector
 
-    _, like = jax.eval_shape(update, carry, jax.tree.map(lambda x: _take(x, batches[0]), data))
-    _, unravel = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like))
     carry, metrics = jax.lax.scan(one, carry, batches)
-    return carry, jax.vmap(unravel)(metrics)
+    return carry, jax.vmap(unravel[-1])(metrics)
 
 
 def sequences(data: PyTree, length: int) -> PyTree:
