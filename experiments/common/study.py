@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +86,7 @@ def draw_grid(axes: Axes, cells: np.ndarray, values: np.ndarray, **style: Any) -
     return axes.imshow(grid, **style)
 
 
-def draw_band(axes: Axes, table: dict[int, Any], line: str, **style: Any) -> None:
+def draw_band(axes: Axes, table: Mapping[Any, Any], line: str, **style: Any) -> None:
     """Draw the IQM over seeds and its 95% interval: x -> scores of the seeds."""
     x, scores = list(table), np.array(list(table.values())).T
     interval = bootstrap_interval(iqm, scores[:, None, :])
