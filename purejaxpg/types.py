@@ -154,7 +154,8 @@ class Transition(NamedTuple):
       truncated: `[T, num_envs]`, boolean, true where a time limit cut the episode.
       next_obs: `[T, num_envs, *shape]`, raw, before any reset.
       start: `[T, num_envs]`, boolean, true where `obs` begins an episode.
-      info: name -> `[T, num_envs, ...]`, what the environment reports beside.
+      info: name -> `[T, num_envs, ...]`, what the environment reports beside. A boolean `live` in it is false
+        where an episode is over and only fills up a fixed length: such steps are in no mean.
     """
 
     obs: jax.Array

@@ -1188,4 +1188,33 @@ MUTANTS: dict[str, Mutant] = {
         "going_on, ended = going_on @ goes_on, going_on @ ends",
         "test_finite_mdp_weights.py::test_moments_by_enumeration[2]",
     ),
+    # Rows that count.
+    "extras of an episode that is over count": _package(
+        "agent",
+        "metrics",
+        "return metrics | {name: mean_where(x, live) for name, x in extras.items()}",
+        "return metrics | {name: jnp.mean(x) for name, x in extras.items()}",
+        "algorithms/test_rows_that_count.py::test_rows_after_the_end_change_nothing[actor_critic]",
+    ),
+    "Fisher products are over forced moves too": _package(
+        "functional",
+        "trust_region",
+        "return mean_where(distribution.kl_divergence(new), where)",
+        "return jnp.mean(distribution.kl_divergence(new))",
+        "algorithms/test_rows_that_count.py::test_fisher_products_over_some_states",
+    ),
+    "advantages of forced moves are whitened": _package(
+        "agent",
+        "experience",
+        "return jnp.where(where, normalize(advantage, where=where), 0.0)",
+        "return normalize(advantage)",
+        "algorithms/test_rows_that_count.py::test_rows_after_the_end_change_nothing[ppo]",
+    ),
+    "values of an episode that is over are fitted": _package(
+        "agent",
+        "values",
+        "return mean_where(weight * value_loss(value_fn(params, *inputs), target), where)",
+        "return jnp.mean(weight * value_loss(value_fn(params, *inputs), target))",
+        "algorithms/test_rows_that_count.py::test_rows_after_the_end_change_nothing[actor_critic]",
+    ),
 }

@@ -11,8 +11,8 @@ from purejaxpg.agent.acting import PolicyValue, act_in_rollout
 from purejaxpg.agent.rollout import Loop, unroll
 from purejaxpg.agent.values import recurrent_state_values, state_values
 from purejaxpg.arguments import check_pair, check_shapes
-from purejaxpg.functional.advantages import AdvantageFn
-from purejaxpg.functional.distributions import Distribution
+from purejaxpg.functional.advantages import AdvantageFn, normalize
+from purejaxpg.functional.distributions import Distribution, choices
 from purejaxpg.types import Env, Network, PyTree, RewardFn, Transition
 
 
@@ -115,6 +115,55 @@ def estimated_advantage(
     advantage, target = check_pair("advantage_fn", estimate, "advantage", "value_target")
     check_shapes(reward=reward, advantage=advantage, value_target=target)
     return advantage, target
+
+
+class Rows(NamedTuple):
+    """Which steps of a rollout the means of an update are over, `[T, num_envs]` boolean or None for all.
+
+    Attributes:
+      choice: those where the policy chooses: forced moves, of a mask that leaves one action, are in no mean of
+        whitening, policy loss, entropy, KL or Fisher matrix.
+      live: those that are not `info["live"] = False`: an episode that is over and waits for the others to reach
+        a fixed length is in no mean at all, the value's included.
+    """
+
+    choice: jax.Array | None
+    live: jax.Array | None
+
+    def within(self, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Those of both that are in `counts`, `[T, num_envs]` boolean."""
+        choice, live = (counts if x is None else counts & x for x in self)
+        return choice, live
+
+
+def rows_that_count(experience: Experience) -> Rows:
+    """Where there is a choice, and where an episode goes on.
+
+    Args:
+      experience: of a rollout, or of a minibatch of it.
+
+    Returns:
+      `Rows` of the experience's shape.
+    """
+    choice, live = choices(experience.distribution), experience.transitions.info.get("live")
+    if choice is not None and live is not None:
+        choice = choice & live
+    return Rows(live if choice is None else choice, live)
+
+
+def whitened(advantage: jax.Array, where: jax.Array | None) -> jax.Array:
+    """`normalize` over the rows that count; 0 in the others, since a mean over nothing is NaN.
+
+    Args:
+      advantage: `[T, num_envs]`.
+      where: boolean of the same shape; all if None.
+
+    Returns:
+      `[T, num_envs]`.
+    """
+    if where is None:
+        return normalize(advantage)
+    return jnp.where(where, normalize(advantage, where=where), 0.0)
 
 
 def learnt_reward(

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from purejaxpg.functional.diagnostics import mean_where
 from purejaxpg.types import Transition
 
 Metrics = dict[str, jax.Array]
@@ -17,7 +18,7 @@ def complete_metrics(
       own: name -> scalar, the algorithm's.
       update: the number of updates done, this one included.
       transitions: of this update's rollout.
-      extras: name -> `[T, num_envs]`, beside the reward.
+      extras: name -> `[T, num_envs]`, beside the reward; their means are over live steps.
 
     Returns:
       name -> scalar. `env_steps` is the number of environment steps after so many rollouts of this size.
@@ -30,7 +31,30 @@ def complete_metrics(
     metrics = {**own, "env_steps": env_steps, **episode_metrics(transitions)}
     if twice := sorted(metrics.keys() & extras.keys()):
         raise ValueError(f"reward_fn returns extras named as metrics are: {', '.join(twice)}.")
-    return metrics | {name: jnp.mean(x) for name, x in extras.items()}
+    live = transitions.info.get("live")
+    return metrics | {name: mean_where(x, live) for name, x in extras.items()}
+
+
+def mean_terms(
+    terms: Metrics, where: jax.Array | None, others: dict[str, jax.Array | None]
+) -> Metrics:
+    """Means of the terms of a loss, in one reduction: small updates are bound by the number of kernels.
+
+    Args:
+      terms: name -> `[L, B]`.
+      where: `[L, B]` boolean, the rows that a mean is over; all if None.
+      others: name -> the same for terms that have rows of their own.
+
+    Returns:
+      name -> scalar, 0 where no row counts.
+    """
+    stacked = jnp.stack([*terms.values()])
+    rows = [others.get(name, where) for name in terms]
+    if all(x is None for x in rows):
+        return dict(zip(terms, stacked.mean(axis=(1, 2))))
+    counts = jnp.stack([jnp.ones(stacked.shape[1:], bool) if x is None else x for x in rows])
+    total = jnp.where(counts, stacked, 0.0).sum(axis=(1, 2))
+    return dict(zip(terms, total / jnp.maximum(counts.sum(axis=(1, 2)), 1)))
 
 
 def episode_metrics(transitions: Transition) -> Metrics:

@@ -9,6 +9,7 @@ import optax
 
 from purejaxpg.agent.minibatch import sequences, shuffled_epochs
 from purejaxpg.arguments import StepsPerUpdate, check_shapes
+from purejaxpg.functional.diagnostics import mean_where
 from purejaxpg.functional.losses import value_loss
 from purejaxpg.types import PyTree, Transition
 
@@ -94,6 +95,7 @@ def fit_value(
     target: jax.Array,
     weight: jax.Array | None = None,
     *,
+    where: jax.Array | None = None,
     num_epochs: int,
     num_minibatches: int,
     sequence_length: int = 1,
@@ -109,6 +111,7 @@ def fit_value(
       inputs: observations, and what else V is a function of, `[T, B, ...]` each.
       target: `[T, B]`.
       weight: `[T, B]`; weights of 1 if None, 0 leaves a sample out.
+      where: `[T, B]` boolean, the samples that the mean is over; all if None.
       num_epochs: passes over the samples.
       num_minibatches: per pass; must divide T / L * B.
       sequence_length: L, of contiguous steps that stay together; it divides T.
@@ -136,16 +139,16 @@ def fit_value(
 
     def step(carry, batch):
         params, opt_state = carry
-        inputs, target, weight = batch
+        inputs, target, weight, where = batch
 
         def loss_fn(params):
-            return jnp.mean(weight * value_loss(value_fn(params, *inputs), target))
+            return mean_where(weight * value_loss(value_fn(params, *inputs), target), where)
 
         loss, grads = jax.value_and_grad(loss_fn)(params)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), loss
 
-    data = sequences((inputs, target, weight), sequence_length)
+    data = sequences((inputs, target, weight, where), sequence_length)
     (params, opt_state), losses = shuffled_epochs(
         key, step, (params, opt_state), data, num_epochs=num_epochs, num_minibatches=num_minibatches
     )

@@ -8,14 +8,19 @@ import jax.numpy as jnp
 import optax
 
 from purejaxpg.agent.acting import PolicyValue, begin_agent, make_act, network_output, raw_networks
-from purejaxpg.agent.experience import estimated_advantage, gather_experience
+from purejaxpg.agent.experience import (
+    estimated_advantage,
+    gather_experience,
+    rows_that_count,
+    whitened,
+)
 from purejaxpg.agent.metrics import complete_metrics
 from purejaxpg.agent.minibatch import choose_sequence_length
 from purejaxpg.agent.rollout import Loop
 from purejaxpg.agent.values import ValueOptimizer, fit_value
 from purejaxpg.arguments import Count, NotNegativeCoefficient, checked
-from purejaxpg.functional.advantages import AdvantageFn, gae_advantage, normalize
-from purejaxpg.functional.diagnostics import explained_variance, gradient_norm
+from purejaxpg.functional.advantages import AdvantageFn, gae_advantage
+from purejaxpg.functional.diagnostics import explained_variance, gradient_norm, mean_where
 from purejaxpg.functional.losses import policy_gradient_loss
 from purejaxpg.functional.schedules import resolve
 from purejaxpg.types import Algorithm, Env, Network, RewardFn
@@ -116,12 +121,13 @@ def actor_critic(
         )  # fmt: skip
         transitions, memory = old.transitions, old.memory
         advantage, target = estimated_advantage(advantage_fn, old)
-        advantage = normalize(advantage) if normalize_advantages else advantage
+        rows = rows_that_count(old)
+        advantage = whitened(advantage, rows.choice) if normalize_advantages else advantage
 
         def loss_fn(params):
             distribution = network_output(agent.policy, params, memory.policy, transitions)
-            loss = policy_gradient_loss(distribution.log_prob(transitions.action), advantage).mean()
-            entropy = distribution.entropy().mean()
+            loss = policy_gradient_loss(distribution.log_prob(transitions.action), advantage)
+            loss, entropy = (mean_where(x, rows.choice) for x in (loss, distribution.entropy()))
             return loss - resolve(entropy_coef, state.update) * entropy, (loss, entropy)
 
         grads, (loss, entropy) = jax.grad(loss_fn, has_aux=True)(state.params.policy)
@@ -129,7 +135,7 @@ def actor_critic(
         policy_params = optax.apply_updates(state.params.policy, updates)
         value_params, value_opt, fit_loss = fit_value(
             shuffle_key, partial(network_output, agent.value), value_optimizer,
-            state.params.value, state.opt_state.value, (memory.value, transitions), target,
+            state.params.value, state.opt_state.value, (memory.value, transitions), target, where=rows.live,
             num_epochs=num_value_epochs, num_minibatches=num_value_minibatches, sequence_length=length,
         )  # fmt: skip
         params = PolicyValue(policy_params, value_params)
@@ -140,7 +146,7 @@ def actor_critic(
             "value_loss": fit_loss,
             "entropy": entropy,
             "grad_norm": gradient_norm(grads),
-            "explained_variance": explained_variance(old.value, target),
+            "explained_variance": explained_variance(old.value, target, where=rows.live),
         }
         metrics = complete_metrics(metrics, new_state.update, transitions, old.extras)
         return new_state, transitions, metrics

@@ -15,6 +15,7 @@ from purejaxpg.agent.acting import (
     raw_networks,
 )
 from purejaxpg.agent.episodes import gather_from_start, whole_episodes
+from purejaxpg.agent.experience import rows_that_count
 from purejaxpg.agent.metrics import complete_metrics
 from purejaxpg.agent.minibatch import choose_sequence_length
 from purejaxpg.agent.values import ValueOptimizer, fit_value
@@ -27,7 +28,7 @@ from purejaxpg.arguments import (
     checked,
 )
 from purejaxpg.functional.advantages import normalize
-from purejaxpg.functional.diagnostics import explained_variance, gradient_norm
+from purejaxpg.functional.diagnostics import explained_variance, gradient_norm, mean_where
 from purejaxpg.functional.losses import policy_gradient_loss
 from purejaxpg.functional.schedules import resolve
 from purejaxpg.functional.weightings import WeightingFn, per_step_weighting
@@ -139,6 +140,8 @@ def off_policy_gradient(
         transitions, memory = old.transitions, old.memory
         episodes = whole_episodes(transitions, first_only=first_episodes_only)
         ends = transitions.terminated, transitions.truncated
+        rows = rows_that_count(old)
+        chosen, live = rows.within(episodes.counts)
 
         def loss_fn(params):
             distribution = network_output(agent.policy, params, memory.policy, transitions)
@@ -148,15 +151,15 @@ def off_policy_gradient(
             advantage, target = check_pair("weighting_fn", weighted, "advantage", "value_target")
             check_shapes(reward=old.reward, advantage=advantage, value_target=target)
             if normalize_advantages:
-                advantage = normalize(advantage, where=episodes.counts)
-            advantage = jnp.where(episodes.counts, advantage, 0.0)  # a mean over nothing is NaN
+                advantage = normalize(advantage, where=chosen)
+            advantage = jnp.where(chosen, advantage, 0.0)  # a mean over nothing is NaN
             loss = policy_gradient_loss(log_prob, advantage)
             entropy = distribution.entropy()
             bonus = resolve(entropy_coef, state.update) * entropy
             means = {
                 "policy_loss": jnp.sum(episodes.weight * loss),
-                "entropy": jnp.mean(entropy),
-                "kl": jnp.mean(old.distribution.kl_divergence(distribution)),
+                "entropy": mean_where(entropy, rows.choice),
+                "kl": mean_where(old.distribution.kl_divergence(distribution), rows.choice),
             }
             return jnp.sum(episodes.weight * (loss - bonus)), (target, means)
 
@@ -173,7 +176,7 @@ def off_policy_gradient(
         value_params, value_opt, fit_loss = fit_value(
             shuffle_key, partial(network_output, agent.value), value_optimizer,
             state.params.value, state.opt_state.value, (memory.value, transitions), target,
-            episodes.counts.astype(target.dtype),
+            episodes.counts.astype(target.dtype), where=rows.live,
             num_epochs=num_value_epochs, num_minibatches=num_value_minibatches, sequence_length=length,
         )  # fmt: skip
         params = PolicyValue(policy_params, value_params)
@@ -184,7 +187,7 @@ def off_policy_gradient(
             "kl": metrics["kl"][-1],
             "value_loss": fit_loss,
             "counted_fraction": jnp.mean(episodes.counts.astype(jnp.float32)),
-            "explained_variance": explained_variance(old.value, target, where=episodes.counts),
+            "explained_variance": explained_variance(old.value, target, where=live),
         }
         own = complete_metrics(own, new_state.update, transitions, old.extras)
         return new_state, transitions, own

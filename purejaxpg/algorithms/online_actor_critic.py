@@ -19,7 +19,8 @@ from purejaxpg.agent.experience import learnt_reward
 from purejaxpg.agent.metrics import complete_metrics
 from purejaxpg.agent.rollout import Loop, unroll
 from purejaxpg.arguments import Count, Fraction, NotNegativeCoefficient, StepsPerUpdate, checked
-from purejaxpg.functional.diagnostics import gradient_norm
+from purejaxpg.functional.diagnostics import gradient_norm, mean_where
+from purejaxpg.functional.distributions import choices
 from purejaxpg.functional.eligibility import accumulate, weighted_mean
 from purejaxpg.functional.returns import td_targets
 from purejaxpg.functional.schedules import resolve
@@ -153,7 +154,8 @@ def online_actor_critic(
             policy_trace = trace(log_prob_of, params.policy, traces.policy)
 
             def entropy_of(params):
-                return jnp.mean(distribution_of(params, transitions).entropy())
+                distribution = distribution_of(params, transitions)
+                return mean_where(distribution.entropy(), choices(distribution))
 
             entropy, entropy_grad = jax.value_and_grad(entropy_of)(params.policy)
             descent = weighted_mean(policy_trace, -advantage)

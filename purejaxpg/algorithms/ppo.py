@@ -8,8 +8,13 @@ import jax.numpy as jnp
 import optax
 
 from purejaxpg.agent.acting import PolicyValue, begin_agent, make_act, network_output, raw_networks
-from purejaxpg.agent.experience import estimated_advantage, gather_experience
-from purejaxpg.agent.metrics import complete_metrics
+from purejaxpg.agent.experience import (
+    estimated_advantage,
+    gather_experience,
+    rows_that_count,
+    whitened,
+)
+from purejaxpg.agent.metrics import complete_metrics, mean_terms
 from purejaxpg.agent.minibatch import choose_sequence_length, sequences, shuffled_epochs
 from purejaxpg.agent.rollout import Loop
 from purejaxpg.arguments import (
@@ -23,8 +28,8 @@ from purejaxpg.arguments import (
     checked,
 )
 from purejaxpg.functional import policy_losses
-from purejaxpg.functional.advantages import AdvantageFn, gae_advantage, normalize
-from purejaxpg.functional.diagnostics import explained_variance, gradient_norm
+from purejaxpg.functional.advantages import AdvantageFn, gae_advantage
+from purejaxpg.functional.diagnostics import explained_variance, gradient_norm, mean_where
 from purejaxpg.functional.losses import clipped_value_loss, kl_k3, value_loss
 from purejaxpg.functional.schedules import adapt_kl_coef, resolve
 from purejaxpg.types import Algorithm, Env, Network, PyTree, RewardFn
@@ -152,6 +157,7 @@ def ppo(
             rollout_key, env, env_params, agent, state.params, state.loop,
             num_steps=num_steps, reward_fn=reward_fn,
         )  # fmt: skip
+        rows = rows_that_count(old)
         advantage, target = estimated_advantage(advantage_fn, old)
         weights = (clip_eps, value_coef, entropy_coef)
         clip, value_weight, entropy_weight = (resolve(x, state.update) for x in weights)
@@ -165,7 +171,8 @@ def ppo(
             new = network_output(agent.policy, params.policy, memory.policy, transitions)
             log_prob = new.log_prob(transitions.action)
             new_value = network_output(agent.value, params.value, memory.value, transitions)
-            advantage = normalize(advantage) if normalize_advantages else advantage
+            rows = rows_that_count(old)
+            advantage = whitened(advantage, rows.choice) if normalize_advantages else advantage
             value_term = value_loss(new_value, target)
             if value_clip_eps is not None:
                 eps = resolve(value_clip_eps, state.update)
@@ -181,8 +188,7 @@ def ppo(
             if policy_loss is None and not penalised:
                 ratio = jnp.exp(log_prob - old.log_prob)
                 terms["clip_fraction"] = (jnp.abs(ratio - 1) > clip) * 1.0
-            # All means in one reduction: small updates are bound by the number of kernels.
-            terms = dict(zip(terms, jnp.stack([*terms.values()]).mean(axis=(1, 2))))
+            terms = mean_terms(terms, rows.choice, {"value_loss": rows.live})
             loss = terms["policy_loss"] + value_weight * terms["value_loss"]
             return loss - entropy_weight * terms["entropy"], terms
 
@@ -205,13 +211,13 @@ def ppo(
         coef = state.kl_coef
         if adaptive_kl is not None:
             new = network_output(agent.policy, params.policy, old.memory.policy, old.transitions)
-            kl = old.distribution.kl_divergence(new).mean()
+            kl = mean_where(old.distribution.kl_divergence(new), rows.choice)
             coef = adapt_kl_coef(coef, kl, target=adaptive_kl)
         new_state = PPOState(params, opt_state, loop, state.update + 1, coef)
         metrics = {
             **jax.tree.map(jnp.mean, terms),
             "kl_coef": state.kl_coef,
-            "explained_variance": explained_variance(old.value, target),
+            "explained_variance": explained_variance(old.value, target, where=rows.live),
         }
         metrics = complete_metrics(metrics, new_state.update, old.transitions, old.extras)
         return new_state, old.transitions, metrics

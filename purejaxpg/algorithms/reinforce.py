@@ -15,12 +15,13 @@ from purejaxpg.agent.acting import (
     raw_networks,
 )
 from purejaxpg.agent.episodes import gather_from_start, whole_episodes
+from purejaxpg.agent.experience import rows_that_count
 from purejaxpg.agent.metrics import complete_metrics
 from purejaxpg.agent.minibatch import choose_sequence_length
 from purejaxpg.agent.values import ValueOptimizer, fit_value
 from purejaxpg.arguments import Count, Fraction, NotNegativeCoefficient, checked
 from purejaxpg.functional.advantages import normalize
-from purejaxpg.functional.diagnostics import explained_variance, gradient_norm
+from purejaxpg.functional.diagnostics import explained_variance, gradient_norm, mean_where
 from purejaxpg.functional.losses import policy_gradient_loss
 from purejaxpg.functional.returns import discounted_returns
 from purejaxpg.functional.schedules import resolve
@@ -138,6 +139,8 @@ def reinforce(
         first, counts, weight = whole_episodes(transitions, first_only=first_episodes_only)
         ends = transitions.terminated, transitions.truncated
         returns = discounted_returns(old.reward, old.next_value, *ends, discount=discount)
+        rows = rows_that_count(old)
+        chosen, live = rows.within(counts)
         advantage = returns - old.value
         if not reward_to_go:
             advantage = jnp.take_along_axis(advantage, first, axis=0)
@@ -145,12 +148,12 @@ def reinforce(
             among = counts if reward_to_go else counts & transitions.start
             advantage -= jnp.mean(advantage, where=among)
         if normalize_advantages:
-            advantage = normalize(advantage, where=counts)
+            advantage = normalize(advantage, where=chosen)
         bonus_weight = weight
         if discounted_gradient:
             bonus_weight = weight * discount ** (jnp.arange(num_steps)[:, None] - first)
             weight = bonus_weight if reward_to_go else weight
-        advantage = jnp.where(counts, advantage, 0.0)  # a mean over nothing is NaN
+        advantage = jnp.where(chosen, advantage, 0.0)  # a mean over nothing is NaN
 
         def loss_fn(params):
             distribution = network_output(agent.policy, params, memory.policy, transitions)
@@ -158,7 +161,7 @@ def reinforce(
             entropy = distribution.entropy()
             bonus = resolve(entropy_coef, state.update) * entropy
             loss = jnp.sum(weight * loss)
-            return loss - jnp.sum(bonus_weight * bonus), (loss, jnp.mean(entropy))
+            return loss - jnp.sum(bonus_weight * bonus), (loss, mean_where(entropy, rows.choice))
 
         grads, (loss, entropy) = jax.grad(loss_fn, has_aux=True)(state.params.policy)
         updates, policy_opt = optimizer.update(grads, state.opt_state.policy, state.params.policy)
@@ -166,7 +169,7 @@ def reinforce(
         value_params, value_opt, fit_loss = fit_value(
             shuffle_key, partial(network_output, agent.value), value_optimizer,
             state.params.value, state.opt_state.value, (memory.value, transitions), returns,
-            counts.astype(returns.dtype),
+            counts.astype(returns.dtype), where=rows.live,
             num_epochs=num_value_epochs, num_minibatches=num_value_minibatches, sequence_length=length,
         )  # fmt: skip
         params = PolicyValue(policy_params, value_params)
@@ -178,7 +181,7 @@ def reinforce(
             "entropy": entropy,
             "grad_norm": gradient_norm(grads),
             "counted_fraction": jnp.mean(counts.astype(jnp.float32)),
-            "explained_variance": explained_variance(old.value, returns, where=counts),
+            "explained_variance": explained_variance(old.value, returns, where=live),
         }
         metrics = complete_metrics(metrics, new_state.update, transitions, old.extras)
         return new_state, transitions, metrics

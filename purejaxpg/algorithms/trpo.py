@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxpg.agent.acting import PolicyValue, begin_agent, make_act, network_output, raw_networks
-from purejaxpg.agent.experience import gather_experience
+from purejaxpg.agent.experience import gather_experience, rows_that_count, whitened
 from purejaxpg.agent.metrics import complete_metrics
 from purejaxpg.agent.minibatch import choose_sequence_length
 from purejaxpg.agent.rollout import Loop
@@ -21,8 +21,8 @@ from purejaxpg.arguments import (
     checked,
 )
 from purejaxpg.functional import trust_region
-from purejaxpg.functional.advantages import gae_advantage, normalize
-from purejaxpg.functional.diagnostics import explained_variance, gradient_norm
+from purejaxpg.functional.advantages import gae_advantage
+from purejaxpg.functional.diagnostics import explained_variance, gradient_norm, mean_where
 from purejaxpg.functional.policy_losses import (
     PolicyBatch,
     PolicyLoss,
@@ -150,7 +150,8 @@ def trpo(
         advantage, target = gae_advantage(
             old.reward, old.value, old.next_value, *ends, discount=discount, gae_lambda=gae_lambda
         )
-        advantage = normalize(advantage) if normalize_advantages else advantage
+        rows = rows_that_count(old)
+        advantage = whitened(advantage, rows.choice) if normalize_advantages else advantage
         entropy_weight = resolve(entropy_coef, state.update)
 
         def evaluate(params):
@@ -159,14 +160,16 @@ def trpo(
                 new.log_prob(transitions.action), old.log_prob, advantage, new, old.distribution,
                 transitions, old.extras,
             ))  # fmt: skip
-            objective = jnp.mean(entropy_weight * new.entropy() - loss)
-            return objective, jnp.mean(old.distribution.kl_divergence(new))
+            objective = mean_where(entropy_weight * new.entropy() - loss, rows.choice)
+            return objective, mean_where(old.distribution.kl_divergence(new), rows.choice)
 
         gradient = jax.grad(lambda params: evaluate(params)[0])(state.params.policy)
-        subsampled = jax.tree.map(lambda x: x[::fisher_subsample], (memory.policy, transitions))
+        *subsampled, choice = jax.tree.map(
+            lambda x: x[::fisher_subsample], (memory.policy, transitions, rows.choice)
+        )
         matvec = trust_region.fisher_vector_product(
             lambda params: network_output(agent.policy, params, *subsampled),
-            state.params.policy, damping=damping,
+            state.params.policy, damping=damping, where=choice,
         )  # fmt: skip
         direction = trust_region.natural_step(
             matvec if natural else lambda v: v, gradient, max_kl=max_kl, num_steps=cg_steps
@@ -179,7 +182,7 @@ def trpo(
         search = take(evaluate, state.params.policy, direction.step)
         value_params, opt_state, fit_loss = fit_value(
             shuffle_key, partial(network_output, agent.value), value_optimizer,
-            state.params.value, state.opt_state, (memory.value, transitions), target,
+            state.params.value, state.opt_state, (memory.value, transitions), target, where=rows.live,
             num_epochs=num_value_epochs, num_minibatches=num_value_minibatches, sequence_length=length,
         )  # fmt: skip
         new_params = PolicyValue(search.params, value_params)
@@ -194,9 +197,9 @@ def trpo(
             "curvature": direction.curvature,
             "cg_residual": direction.residual,
             "grad_norm": gradient_norm(gradient),
-            "entropy": jnp.mean(old.distribution.entropy()),
+            "entropy": mean_where(old.distribution.entropy(), rows.choice),
             "value_loss": fit_loss,
-            "explained_variance": explained_variance(old.value, target),
+            "explained_variance": explained_variance(old.value, target, where=rows.live),
         }
         metrics = complete_metrics(metrics, new_state.update, transitions, old.extras)
         return new_state, transitions, metrics

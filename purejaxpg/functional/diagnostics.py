@@ -96,3 +96,30 @@ def shift(x: jax.Array, where: jax.Array | None = None) -> jax.Array:
         return x - x.reshape(-1)[0]
     check_shapes(x=x, where=where)
     return x - x.reshape(-1)[jnp.argmax(where)]
+
+
+@checked
+def mean_where(x: jax.Array, where: jax.Array | None = None) -> jax.Array:
+    """The mean over the samples that count, 0 if there are none.
+
+    Args:
+      x: `[...]`. What does not count may be anything.
+      where: `[...]` boolean, the samples that count; all if None.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      TypeError: an argument is no array.
+      ValueError: `where` has another shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from purejaxpg.functional.diagnostics import mean_where
+      >>> float(mean_where(jnp.array([1.0, 3.0, jnp.nan]), jnp.array([True, True, False])))
+      2.0
+    """
+    if where is None:
+        return jnp.mean(x)
+    check_shapes(x=x, where=where)
+    return jnp.sum(jnp.where(where, x, 0.0)) / jnp.maximum(jnp.sum(where), 1)

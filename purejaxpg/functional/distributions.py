@@ -28,8 +28,9 @@ class _Categorical(distrax.Categorical):
     does not ask at every step whether they are valid, as distrax does.
     """
 
-    def __init__(self, logits: jax.Array):
+    def __init__(self, logits: jax.Array, choice: jax.Array | None = None):
         distrax.Distribution.__init__(self)
+        self._choice = choice
         logits = logits.astype(jnp.result_type(logits, 0.0))
         limit = jnp.finfo(logits.dtype).max
         logits = jnp.clip(logits, -limit, limit)
@@ -48,7 +49,8 @@ class _Categorical(distrax.Categorical):
         return -jnp.sum(jnp.exp(self._logits) * self._logits, axis=-1)
 
     def __getitem__(self, index: Any) -> "_Categorical":
-        return type(self)(super().__getitem__(index).logits)
+        choice = None if self._choice is None else self._choice[index]
+        return type(self)(super().__getitem__(index).logits, choice)
 
 
 @checked
@@ -84,8 +86,38 @@ def categorical(logits: jax.Array, mask: jax.Array | None = None) -> Distributio
     if mask is not None:
         if not _broadcasts(mask, logits.shape) or np.shape(mask)[-1:] != logits.shape[-1:]:
             raise ValueError(f"A mask {np.shape(mask)} does not fit logits {logits.shape}.")
-        logits = jnp.where(mask, logits, -jnp.inf)
+        choice = jnp.broadcast_to(mask, logits.shape).sum(axis=-1) > 1
+        # A real number, since distributions are differentiated.
+        return _Categorical(jnp.where(mask, logits, -jnp.inf), choice.astype(jnp.float32))
     return _Categorical(logits)
+
+
+@checked
+def choices(distribution: Distribution) -> jax.Array | None:
+    """Where there is anything to choose: rows in which a mask leaves more than one action.
+
+    A forced move has entropy, KL and gradient 0 whatever the policy, so it belongs in no mean of them: the
+    algorithms take theirs over the other rows.
+
+    Args:
+      distribution: what a policy gives, batch shape `[...]`.
+
+    Returns:
+      `[...]` boolean; None for a distribution that was made without a mask, where every row is a choice.
+
+    Raises:
+      TypeError: this is no distribution.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import purejaxpg as pg
+      >>> from purejaxpg.functional.distributions import choices
+      >>> policy = pg.categorical(jnp.zeros((2, 3)), jnp.array([[True, False, True], [False, True, False]]))
+      >>> choices(policy).tolist(), choices(pg.categorical(jnp.zeros((2, 3))))
+      ([True, False], None)
+    """
+    choice = getattr(distribution, "_choice", None)
+    return None if choice is None else choice > 0
 
 
 @checked

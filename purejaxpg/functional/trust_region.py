@@ -24,6 +24,7 @@ from purejaxpg.arguments import (
     check_shapes,
     checked,
 )
+from purejaxpg.functional.diagnostics import mean_where
 from purejaxpg.types import PyTree
 
 if TYPE_CHECKING:  # importing distrax costs more than this whole module
@@ -32,7 +33,11 @@ if TYPE_CHECKING:  # importing distrax costs more than this whole module
 
 @checked
 def fisher_vector_product(
-    distribution_fn: Callable[[PyTree], "Distribution"], params: PyTree, *, damping: NotNegative
+    distribution_fn: Callable[[PyTree], "Distribution"],
+    params: PyTree,
+    *,
+    damping: NotNegative,
+    where: jax.Array | None = None,
 ) -> Callable[[PyTree], PyTree]:
     """The function v -> (F + damping I) v with F = 1/N sum_s J_s^T M_s J_s, the Fisher matrix.
 
@@ -50,6 +55,7 @@ def fisher_vector_product(
         `kl_divergence` and real parameters. Traced once.
       params: where to linearise. Not stopped: differentiate through the product if you must.
       damping: a non-negative number; may be traced.
+      where: `[...]` boolean, the states that the mean is over; all if None.
 
     Returns:
       `matvec(v)` for `v` of the structure of `params`.
@@ -72,7 +78,7 @@ def fisher_vector_product(
         vjp = jax.linear_transpose(jvp, params)
 
         def mean_kl(new: "Distribution") -> jax.Array:
-            return jnp.mean(distribution.kl_divergence(new))
+            return mean_where(distribution.kl_divergence(new), where)
 
         _, metric = jax.linearize(jax.grad(mean_kl), distribution)  # M / N, state by state
 
