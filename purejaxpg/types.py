@@ -206,11 +206,14 @@ class Network(NamedTuple):
       initial_memory: `(batch) -> memory [B, ...]` before an episode, `()` for a feed-forward network.
       apply: `(params, memory [B], obs [T, B, ...], start [T, B]) -> (output [T, B], memory [B])`, see
         `NetworkApply`.
+      sequence_length: steps of the sequences that a network without memory is shown in training, contiguous and
+        from the first step of a rollout on; None if it takes steps one by one.
     """
 
     init: NetworkInit
     initial_memory: Callable[[int], PyTree]
     apply: NetworkApply
+    sequence_length: int | None = None
 
 
 class AlgorithmInit(Protocol):

@@ -33,6 +33,7 @@ def modules_in(package: str) -> list[str]:
 WHOLE = [
     *modules_in("purejaxpg.functional"),
     *modules_in("purejaxpg.reporting"),
+    *modules_in("purejaxpg.rlhf"),
     *modules_in("purejaxpg.environments.adapters"),
     "purejaxpg.environments.tabular",
     "purejaxpg.environments.wrappers",

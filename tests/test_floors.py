@@ -17,7 +17,7 @@ FLOORS = (
     ("environments", "networks"),
     ("agent",),
     ("algorithms",),
-    ("outer",),
+    ("outer", "rlhf"),
     ("training", "reporting"),
     ("",),
 )

@@ -92,18 +92,28 @@ def choose_sequence_length(
       num_envs: environments in parallel.
       num_steps: steps of each environment per rollout.
       num_minibatches: minibatches that the sequences are shuffled into.
-      sequence_length: what the caller asks for. If None: 1 for networks without memory, otherwise all steps of
-        a rollout.
+      sequence_length: what the caller asks for. If None: what a network declares, otherwise 1 for networks
+        without memory, and all steps of a rollout for others.
       name: that the caller knows `num_minibatches` by.
 
     Returns:
       The length.
 
     Raises:
-      ValueError: sequences do not divide rollouts, or minibatches the sequences, evenly.
+      ValueError: sequences do not divide rollouts, or minibatches the sequences, evenly, or a network declares
+        another length.
     """
+    networks = list(networks)
     remember = jax.tree.leaves([network.initial_memory(1) for network in networks])
-    length = (num_steps if remember else 1) if sequence_length is None else sequence_length
+    declared = {x.sequence_length for x in networks if x.sequence_length is not None}
+    if len(declared | ({sequence_length} - {None})) > 1 or (declared and num_steps not in declared):
+        needed = " and of ".join(map(str, sorted(declared)))
+        raise ValueError(
+            f"A network needs sequences and rollouts of {needed} steps, not num_steps={num_steps} and "
+            f"sequence_length={sequence_length}."
+        )
+    length = num_steps if remember or declared else 1
+    length = length if sequence_length is None else sequence_length
     _check_divides("sequence_length", length, "num_steps", num_steps)
     what = "num_envs * num_steps" + (f" / {length}" if length > 1 else "")
     _check_divides(name, num_minibatches, what, num_envs * num_steps // length)
