@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,6 +21,10 @@ if version("jaxlib").startswith("0.10."):
 
 
 def pytest_configure(config):
+    # Under nohup, or in the background of a script, signals that tests send would be ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if "slow" not in config.option.markexpr.replace("not slow", ""):
         os.environ["XLA_FLAGS"] += f" {QUICK}"
 
