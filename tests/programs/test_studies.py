@@ -1,22 +1,27 @@
 """The studies of the lecture's claims, made small: their numbers against exact ones and against each other."""
 
 import json
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import purejaxpg as pg
+from experiments.common.study import described
 from experiments.studies import (
     discount,
     gradient_variance,
+    importance_sampling,
     policy_evaluation,
+    rlhf,
     surrogate_ablation,
     trpo_constraint,
     trust_regions,
     value_targets,
 )
 from purejaxpg.functional import finite_mdp
+from purejaxpg.reporting.statistics import bootstrap_interval, iqm
 
 
 def run(program, folder, *arguments):
@@ -38,6 +43,12 @@ def run(program, folder, *arguments):
         (surrogate_ablation, ["--total-steps", "2047"], "--total-steps at least 2048"),
         (trpo_constraint, ["--total-steps", "10"], "--total-steps must be at least"),
         (surrogate_ablation, ["--envs", "Acrobot"], "Unknown environment 'Acrobot'"),
+        (importance_sampling, ["--samples", "99"], "--samples must be at least 100"),
+        (importance_sampling, ["--seeds", "2"], "--seeds must be 0 or at least 3, not 2"),
+        (importance_sampling, ["--discount", "1"], "--discount must be in [0, 1), not 1"),
+        (rlhf, ["--answers", "1"], "--answers must be at least 2, to compare, not 1"),
+        (rlhf, ["--betas", "0.1", "-1"], "--betas at least one number from 0 on"),
+        (rlhf, ["--steps", "30"], "--steps must be a multiple of 20, not 30"),
     ],
 )
 def test_wrong_arguments_and_existing_folders_are_refused(
@@ -247,3 +258,42 @@ def test_trpo_constraint(tmp_path):
     np.testing.assert_allclose(kl, table["kl_in_search"], rtol=1e-3)
     assert table["seeds_accepted"] == [2.0, 2.0, 2.0]
     assert "100.0% of 6 updates accepted" in content["findings"][0]
+
+
+@pytest.mark.slow  # two minutes, nearly all of it compilation
+def test_rlhf(tmp_path):
+    content = run(
+        rlhf, tmp_path, "--vocabulary", "6", "--prompt", "2", "--response", "3", "--features", "8",
+        "--texts", "500", "--prompts", "64", "--steps", "20", "--updates", "2", "--num-envs", "8",
+        "--pool", "8", "--seeds", "3", "--betas", "0", "1",
+    )  # fmt: skip
+    assert content["ppo"].keys() == {"0", "1"}
+    for row in content["ppo"].values():
+        assert all(len(scores) == 3 and np.isfinite(scores).all() for scores in row.values())
+    assert (
+        0 < content["reward_model"]["accuracy"] < content["reward_model"]["accuracy_of_gold"] <= 1
+    )
+    # Cross-entropy is at least the entropy: of 2,048 texts, within what chance allows.
+    language = content["pretraining"]
+    assert language["held_out"] > language["grammar"] - 0.05
+    supervised = content["policies"]["supervised"]
+    assert supervised["kl"] == 0 and abs(supervised["proxy"]) < 0.5  # scaled on such answers
+    proxies = [row["proxy"] for row in content["best_of_n"].values()]
+    assert proxies == sorted(proxies) and len(proxies) == 3
+    assert len(content["texts"]) == 3 * 4
+
+
+def test_the_page_says_what_the_study_of_rlhf_found():
+    studies = Path(rlhf.__file__).parent
+    content = json.loads((studies.parent / "results/rlhf/results.json").read_text())
+    page = (studies / "README.md").read_text()
+    for beta, row in content["ppo"].items():
+        spoken = [
+            described(bootstrap_interval(iqm, np.asarray(row[name])[:, None]), 2)
+            for name in ("gold", "proxy", "kl", "nats", "wins")
+        ]
+        assert f"| {beta} | " + " | ".join(spoken) + " |" in page
+    for name in ("base", "supervised"):
+        assert f"{content['policies'][name]['gold']:.2f}" in page
+    assert f"{content['best_of_n']['128']['gold']:.2f} for the best of 128" in page
+    assert f"{content['pretraining']['held_out']:.3f} nats a token" in page
