@@ -66,7 +66,12 @@ class Reset(Protocol):
 
 class Step(Protocol):
     def __call__(
-        self, key: jax.Array, state: PyTree, action: jax.Array, params: PyTree, /
+        self,
+        key: jax.Array,
+        state: PyTree,
+        action: jax.Array,
+        params: PyTree,
+        /,
     ) -> tuple[jax.Array, PyTree, jax.Array, jax.Array, jax.Array, dict[str, jax.Array]]:
         """Take one step, without a reset.
 
@@ -183,7 +188,12 @@ class NetworkInit(Protocol):
 
 class NetworkApply(Protocol):
     def __call__(
-        self, params: PyTree, memory: PyTree, obs: Any, start: jax.Array, /
+        self,
+        params: PyTree,
+        memory: PyTree,
+        obs: Any,
+        start: jax.Array,
+        /,
     ) -> tuple[Any, PyTree]:
         """Map sequences to outputs. Always a sequence: T = 1 when acting.
 
@@ -231,7 +241,11 @@ class AlgorithmInit(Protocol):
 
 class AlgorithmStep(Protocol):
     def __call__(
-        self, key: jax.Array, state: Any, env_params: PyTree, /
+        self,
+        key: jax.Array,
+        state: Any,
+        env_params: PyTree,
+        /,
     ) -> tuple[Any, Transition, dict[str, jax.Array]]:
         """Make one update.
 
@@ -300,7 +314,11 @@ Build = Callable[[Env], Algorithm]
 
 class RewardFn(Protocol):
     def __call__(
-        self, transitions: Transition, log_prob: jax.Array, env_params: PyTree, /
+        self,
+        transitions: Transition,
+        log_prob: jax.Array,
+        env_params: PyTree,
+        /,
     ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
         """The reward that is learnt from, in place of the environment's.
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import brentq
+from scipy.special import softmax
 
 import purejaxpg as pg
 from purejaxpg.functional import finite_mdp, finite_mdp_weights
@@ -57,11 +58,6 @@ def _compiled(function: Callable) -> Callable:
     return jax.jit(function, static_argnames=tuple(static))
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    weight = np.exp(logits - logits.max(-1, keepdims=True))
-    return weight / weight.sum(-1, keepdims=True)
-
-
 def divergence(mdp: pg.FiniteMDP, pair: Pair) -> float:
     """KL(old, new), averaged over the steps that the old policy makes in the long run, in nats."""
     in_states = np.sum(pair.old * np.log(pair.old / pair.new), axis=-1)
@@ -70,18 +66,18 @@ def divergence(mdp: pg.FiniteMDP, pair: Pair) -> float:
 
 def step_along(mdp: pg.FiniteMDP, logits: np.ndarray, direction: np.ndarray, kl: float) -> Pair:
     """The step from the policy of these logits along a direction, as long as KL(old, new) says."""
-    old = softmax(logits)
+    old = softmax(logits, axis=-1)
     visits = exactly(finite_mdp_weights.stationary_distribution, mdp, old)
 
     def excess(size: float) -> float:
-        new = softmax(logits + size * direction)
+        new = softmax(logits + size * direction, axis=-1)
         return float(visits @ np.sum(old * np.log(old / new), axis=-1)) - kl
 
     longest = 1.0
     while excess(longest) < 0:
         longest *= 2
     size = brentq(excess, 0.0, longest, xtol=1e-12 * longest, rtol=1e-12)
-    return Pair(old, softmax(logits + size * direction))
+    return Pair(old, softmax(logits + size * direction, axis=-1))
 
 
 def tilted(mdp: pg.FiniteMDP, kl: float) -> Pair:
@@ -96,7 +92,7 @@ def directions(mdp: pg.FiniteMDP, logits: np.ndarray, discount: float) -> dict[s
 
     In logits the natural gradient is the advantage (Kakade 2001, "A natural policy gradient", theorem 1).
     """
-    old = softmax(logits)
+    old = softmax(logits, axis=-1)
     value = exactly(finite_mdp.state_values, mdp, old, discount=discount)
     advantage = mdp.reward + discount * mdp.transition @ value - value[:, None]
     visits = exactly(finite_mdp.state_visits, mdp, old, discount=discount)

@@ -3,6 +3,7 @@
 Everything that weighs is the library's own: logarithms of weights, effective sample sizes and weightings.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -92,8 +93,7 @@ def sample_weights(
         effective = pg.effective_sample_size(log_weight, axis=1) / number
         return Weights(log_second, effective, jnp.mean(jnp.exp(2 * taken), axis=1))
 
-    keys = jax.random.split(key, replications)
-    return jax.tree.map(np.asarray, jax.jit(partial(jax.lax.map, replicate))(keys))
+    return _replicated(key, replicate, replications)
 
 
 def sample_returns(
@@ -119,8 +119,7 @@ def sample_returns(
         }
         return {name: jnp.sum(jnp.exp(w) * reward) / number for name, w in weights.items()}
 
-    keys = jax.random.split(key, replications)
-    return jax.tree.map(np.asarray, jax.jit(partial(jax.lax.map, replicate))(keys))
+    return _replicated(key, replicate, replications)
 
 
 def sample_gradients(
@@ -168,8 +167,7 @@ def sample_gradients(
 
         return {name: gradient(x) for name, x in advantages.items()}
 
-    keys = jax.random.split(key, replications)
-    return jax.tree.map(np.asarray, jax.jit(partial(jax.lax.map, replicate))(keys))
+    return _replicated(key, replicate, replications)
 
 
 def gradient_errors(found: np.ndarray, exact: Gradients) -> dict[str, float]:
@@ -202,5 +200,10 @@ def gaussian_weights(
         mean = jnp.float32(shifts)
         return pg.effective_sample_size(mean * x - mean**2 / 2, axis=0) / number
 
+    return _replicated(key, replicate, replications)
+
+
+def _replicated(key: jax.Array, replicate: Callable, replications: int) -> Any:
+    """`replicate(key)` so many times, in one program, one after the other: one sample fills memory."""
     keys = jax.random.split(key, replications)
-    return np.asarray(jax.jit(partial(jax.lax.map, replicate))(keys))
+    return jax.tree.map(np.asarray, jax.jit(partial(jax.lax.map, replicate))(keys))

@@ -124,6 +124,11 @@ def described(interval: Interval, digits: int) -> str:
     return f"{estimate} ({low} to {high})"
 
 
+def spoken_iqm(scores: Any, digits: int) -> str:
+    """The IQM of one score for each seed, and its 95% interval, in a sentence."""
+    return described(bootstrap_interval(iqm, np.asarray(scores)[:, None]), digits)
+
+
 def write(options: Any, numbers: dict[str, Any], figure: Figure, sentences: Sequence[str]) -> None:
     """Write results.json and figure.png to the folder `output`, and print what was found."""
     folder = options.output

@@ -26,9 +26,8 @@ from experiments.common import importance_exact as exact
 from experiments.common import importance_samples as samples
 from experiments.common.importance_learning import one_rollout, whole_runs
 from experiments.common.importance_pictures import draw
-from experiments.common.study import Study, described, run_study
+from experiments.common.study import Study, run_study, spoken_iqm
 from purejaxpg.functional import finite_mdp
-from purejaxpg.reporting.statistics import bootstrap_interval, iqm
 
 SHIFTS = np.linspace(0.0, 3.0, 31)
 KLS = (0.01, 0.03, 0.1)
@@ -261,20 +260,19 @@ def learning_findings(numbers: dict[str, Any]) -> list[str]:
     if "one_rollout" not in numbers:
         return []
 
-    def spoken(scores: np.ndarray) -> str:
-        return described(bootstrap_interval(iqm, np.asarray(scores)[:, None]), 1)
-
     (before,) = numbers["one_rollout"]["before"].values()
-    lines = [f"CartPole, before the rollout: return {spoken(before['return'])}."]
+    lines = [f"CartPole, before the rollout: return {spoken_iqm(before['return'], 1)}."]
     for name, table in numbers["one_rollout"].items():
         for k, row in table.items() if name != "before" else ():
             lines.append(
-                f"{k} steps on one rollout, {name}: return {spoken(row['return'])}, median KL "
+                f"{k} steps on one rollout, {name}: return {spoken_iqm(row['return'], 1)}, median KL "
                 f"{np.median(row['kl']):.2g}, median effective fraction of trajectories "
                 f"{np.median(row['trajectory_ess']):.2g}, of steps {np.median(row['step_ess']):.2g}."
             )
     for name, table in numbers["whole_runs"].items():
-        shown = "; ".join(f"{spoken(scores)} at rate {rate}" for rate, scores in table.items())
+        shown = "; ".join(
+            f"{spoken_iqm(scores, 1)} at rate {rate}" for rate, scores in table.items()
+        )
         lines.append(f"Whole runs, {name}: {shown}.")
     return lines
 

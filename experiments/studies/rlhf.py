@@ -19,9 +19,8 @@ import numpy as np
 
 from experiments.common import rlhf_pipeline as stages
 from experiments.common.runs import seed_keys
-from experiments.common.study import Study, described, panels, run_study
+from experiments.common.study import Study, panels, run_study, spoken_iqm
 from purejaxpg.reporting.plotting import PALETTE
-from purejaxpg.reporting.statistics import bootstrap_interval, iqm
 from purejaxpg.rlhf.best_of_n import best_of_n, best_of_n_kl, win_rate
 from purejaxpg.training.sweep import distribute
 
@@ -140,7 +139,7 @@ def study(options: Options) -> Study:
     thinned = np.asarray(metrics["score_mean"])[:, :: max(1, options.updates // 30)]
     numbers = {
         "pretraining": fitted.language,
-        "reward_model": spoken_of(rewarded, options),
+        "reward_model": reward_model_numbers(rewarded, options),
         "policies": {name: means(x) for name, x in before.items()},
         "ppo": by_beta(options, {**means(after), "wins": np.asarray(wins)}),
         "training": by_beta(options, {"score_mean": thinned}),
@@ -197,7 +196,7 @@ def by_beta(options: Options, table: dict[str, np.ndarray]) -> dict[str, dict[st
     }
 
 
-def spoken_of(rewarded: stages.Rewarded, options: Options) -> dict[str, Any]:
+def reward_model_numbers(rewarded: stages.Rewarded, options: Options) -> dict[str, Any]:
     """How far the reward model is right; -1 in bins without a comparison."""
     table = rewarded.calibration
     named = {"predicted": table.predicted, "observed": table.observed, "samples": table.samples}
@@ -294,9 +293,6 @@ def draw(numbers: dict[str, Any]) -> Any:
 def findings(numbers: dict[str, Any]) -> list[str]:
     """What was found, in sentences; nothing is assumed to hold."""
 
-    def spoken(scores: Any, digits: int = 2) -> str:
-        return described(bootstrap_interval(iqm, np.asarray(scores)[:, None]), digits)
-
     language, model = numbers["pretraining"], numbers["reward_model"]
     base, supervised = numbers["policies"]["base"], numbers["policies"]["supervised"]
     lines = [
@@ -310,9 +306,9 @@ def findings(numbers: dict[str, Any]) -> list[str]:
     ]
     for beta, row in numbers["ppo"].items():
         lines.append(
-            f"PPO, beta {beta}: gold {spoken(row['gold'])}, proxy {spoken(row['proxy'])}, KL "
-            f"{spoken(row['kl'])}, {spoken(row['nats'])} nats of the grammar a token, wins "
-            f"{spoken(row['wins'])} against the supervised policy."
+            f"PPO, beta {beta}: gold {spoken_iqm(row['gold'], 2)}, proxy {spoken_iqm(row['proxy'], 2)}, KL "
+            f"{spoken_iqm(row['kl'], 2)}, {spoken_iqm(row['nats'], 2)} nats of the grammar a token, wins "
+            f"{spoken_iqm(row['wins'], 2)} against the supervised policy."
         )
     for n, row in numbers["best_of_n"].items():
         lines.append(f"Best of {n}: gold {row['gold']:.2f}, proxy {row['proxy']:.2f}.")

@@ -1,10 +1,29 @@
 """A small transformer policy: a cell that attends to the last few observations of an episode."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from purejaxpg.arguments import Count, check_fields
+
+
+def check_heads(module: Any) -> None:
+    """Check the fields of a module, and that its heads share its `features` evenly.
+
+    Args:
+      module: with fields `features` and `num_heads`.
+
+    Raises:
+      TypeError: a field is not of the kind that its annotation says.
+      ValueError: a field is out of range, or `features` is no multiple of `num_heads`.
+    """
+    check_fields(module)
+    if module.features % module.num_heads:
+        raise ValueError(
+            f"features={module.features} must be a multiple of num_heads={module.num_heads}."
+        )
 
 
 class AttentionCell(nn.RNNCellBase):
@@ -45,11 +64,7 @@ class AttentionCell(nn.RNNCellBase):
     num_heads: Count = 4
 
     def __post_init__(self) -> None:
-        check_fields(self)
-        if self.features % self.num_heads:
-            raise ValueError(
-                f"features={self.features} must be a multiple of num_heads={self.num_heads}."
-            )
+        check_heads(self)
         super().__post_init__()
 
     @nn.compact

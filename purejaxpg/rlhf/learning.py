@@ -9,7 +9,7 @@ import numpy as np
 
 from purejaxpg.agent.acting import network_output, on_raw_observations
 from purejaxpg.arguments import NotNegative, Positive, check, checked
-from purejaxpg.rlhf.tokens import Token, buffers, finishing, live
+from purejaxpg.rlhf.tokens import Token, buffers, finishing
 from purejaxpg.types import Algorithm, Build, Env, Network, PyTree, RewardFn, Transition
 
 CLIP = 0.2
@@ -101,8 +101,7 @@ def penalised_reward(
         reference = on_raw_observations(policy, env, own)
         distribution = network_output(reference, own.reference, (), transitions)
         reference_log_prob = distribution.log_prob(transitions.action)
-        on = live(transitions.obs, end_token=end_token)
-        log_ratio = jnp.where(on, log_prob - reference_log_prob, 0.0)
+        log_ratio = jnp.where(transitions.info["live"], log_prob - reference_log_prob, 0.0)
         scores = score(own.reward_model, buffers(transitions))
         if jnp.shape(scores) != log_prob.shape[1:]:
             raise ValueError(

@@ -10,8 +10,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from purejaxpg.arguments import Count, check, check_fields, checked
+from purejaxpg.arguments import Count, check, checked
 from purejaxpg.functional.distributions import categorical
+from purejaxpg.networks.attention import check_heads
 from purejaxpg.networks.feed_forward import applied
 from purejaxpg.rlhf.tokens import buffer, position
 from purejaxpg.types import Network, split_mask
@@ -59,11 +60,7 @@ class Transformer(nn.Module):
     output_init: Callable = nn.initializers.normal(0.02)
 
     def __post_init__(self) -> None:
-        check_fields(self)
-        if self.features % self.num_heads:
-            raise ValueError(
-                f"features={self.features} must be a multiple of num_heads={self.num_heads}."
-            )
+        check_heads(self)
         super().__post_init__()
 
     @nn.compact

@@ -7,6 +7,7 @@ import pytest
 from scipy.special import softmax
 
 import purejaxpg as pg
+from tests.layers import layers
 
 WINDOW, FEATURES, HEADS, T = 3, 6, 2, 7
 CELL = pg.AttentionCell(FEATURES, window=WINDOW, num_heads=HEADS)
@@ -35,17 +36,8 @@ def test_output_is_that_of_the_equation(params):
     weights = jax.tree.map(lambda x: np.asarray(x, np.float64), params["params"])
     inputs = np.random.default_rng(1).normal(size=(T, 4))
 
-    def dense(name, x):
-        return x @ weights[name]["kernel"] + weights[name]["bias"]
-
-    def norm(name, x):
-        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
-        return x * weights[name]["scale"] + weights[name]["bias"]
-
     attention = weights["MultiHeadDotProductAttention_0"]
-
-    def project(name, x):
-        return np.einsum("sf,fhd->shd", x, attention[name]["kernel"]) + attention[name]["bias"]
+    dense, norm, project = layers(weights)
 
     x = dense("Dense_0", inputs)
     found = run(params, jnp.asarray(inputs, jnp.float32))

@@ -7,13 +7,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 import purejaxpg as pg
 from experiments.common import importance_exact as exact
 from experiments.common import importance_learning, importance_samples
-from experiments.common.study import described
+from experiments.common.study import spoken_iqm
 from experiments.studies import importance_sampling
-from purejaxpg.reporting.statistics import bootstrap_interval, iqm
 
 HORIZON, DISCOUNT = 3, 0.8
 UNBIASED = ("marginalised", "per decision", "trajectory")
@@ -84,7 +84,7 @@ def test_means_of_estimates_of_the_gradient(small):
     logits = np.log(pair.new)
 
     def value(logits):
-        policy = exact.softmax(logits)
+        policy = softmax(logits, axis=-1)
         return float(np.sum(chances(mdp, policy) @ (policy * mdp.reward).sum(1) * powers))
 
     for entry in np.ndindex(2, 2):
@@ -253,9 +253,6 @@ def test_the_page_says_what_the_file_holds(committed):
         cells = (name, kl, crossing["exact"], f"{crossing['predicted']:.1f}", said)
         assert "| " + " | ".join(map(str, cells)).lstrip() + " |" in page
 
-    def spoken(scores, digits):
-        return described(bootstrap_interval(iqm, np.asarray(scores)[:, None]), digits)
-
     shown = {"no weights": "none"}
     shown |= {
         name: name.replace("per step", "of the action")
@@ -263,8 +260,11 @@ def test_the_page_says_what_the_file_holds(committed):
     }
     for name in importance_learning.WEIGHTINGS:
         low, middle, high = committed["whole_runs"][name].values()
-        cells = (shown.get(name, name), spoken(committed["one_rollout"][name]["16"]["return"], 0))
-        cells += (spoken(low, 1), spoken(middle, 0), spoken(high, 0))
+        cells = (
+            shown.get(name, name),
+            spoken_iqm(committed["one_rollout"][name]["16"]["return"], 0),
+        )
+        cells += (spoken_iqm(low, 1), spoken_iqm(middle, 0), spoken_iqm(high, 0))
         assert "| " + " | ".join(cells) + " |" in page
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import purejaxpg as pg
-from experiments.common.study import described
+from experiments.common.study import spoken_iqm
 from experiments.studies import (
     discount,
     gradient_variance,
@@ -21,7 +21,6 @@ from experiments.studies import (
     value_targets,
 )
 from purejaxpg.functional import finite_mdp
-from purejaxpg.reporting.statistics import bootstrap_interval, iqm
 
 
 def run(program, folder, *arguments):
@@ -288,10 +287,7 @@ def test_the_page_says_what_the_study_of_rlhf_found():
     content = json.loads((studies.parent / "results/rlhf/results.json").read_text())
     page = (studies / "README.md").read_text()
     for beta, row in content["ppo"].items():
-        spoken = [
-            described(bootstrap_interval(iqm, np.asarray(row[name])[:, None]), 2)
-            for name in ("gold", "proxy", "kl", "nats", "wins")
-        ]
+        spoken = [spoken_iqm(row[name], 2) for name in ("gold", "proxy", "kl", "nats", "wins")]
         assert f"| {beta} | " + " | ".join(spoken) + " |" in page
     for name in ("base", "supervised"):
         assert f"{content['policies'][name]['gold']:.2f}" in page

@@ -203,32 +203,23 @@ def test_the_optimum_is_that_of_enumeration(beta):
         texts = texts.astype(int)
         return params[texts[..., :-1], texts[..., 1:]].sum(axis=-1)
 
-    def apply(params, memory, obs, start):
-        """A table over all beginnings of a text."""
+    def beginning(obs):
+        """The number of what is written, of all beginnings of a text."""
         tokens, place = obs[..., :-1].astype(int), obs[..., -1].astype(int)
-        weights = size ** jnp.arange(length + 1)
         written = jnp.arange(length + 1) < place[..., None]
-        row = jnp.sum(jnp.where(written, tokens, 0) * weights, axis=-1) + place * size ** (
-            length + 1
-        )
-        return pg.categorical(params[row]), memory
+        digits = jnp.where(written, tokens, 0) * size ** jnp.arange(length + 1)
+        return jnp.sum(digits, axis=-1) + place * size ** (length + 1)
+
+    def table_network(columns, output_fn):
+        """A row of a table for each beginning, at first 0."""
+        return pg.Network(
+            lambda key, obs: jnp.zeros((rows, columns)), lambda batch: (),
+            lambda params, memory, obs, start: (output_fn(params[beginning(obs)]), memory),
+        )  # fmt: skip
 
     rows = (length + 1) * size ** (length + 1)
     reference = jnp.asarray(rng.normal(size=(rows, size)), jnp.float32)
-    policy = pg.Network(lambda key, obs: jnp.zeros((rows, size)), lambda batch: (), apply)
-    value = pg.Network(
-        lambda key, obs: jnp.zeros((rows, 1)), lambda batch: (),
-        lambda params, memory, obs, start: (apply_value(params, obs), memory),
-    )  # fmt: skip
-
-    def apply_value(params, obs):
-        tokens, place = obs[..., :-1].astype(int), obs[..., -1].astype(int)
-        written = jnp.arange(length + 1) < place[..., None]
-        weights = size ** jnp.arange(length + 1)
-        row = jnp.sum(jnp.where(written, tokens, 0) * weights, axis=-1) + place * size ** (
-            length + 1
-        )
-        return params[row, 0]
+    policy, value = table_network(size, pg.categorical), table_network(1, lambda x: x[..., 0])
 
     updates = 150
     optimizer = pg.adam(0.03, decay_steps=updates * 8)

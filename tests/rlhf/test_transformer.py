@@ -11,6 +11,7 @@ from scipy.special import log_softmax, softmax
 import purejaxpg as pg
 from purejaxpg.rlhf import tokens
 from purejaxpg.rlhf.transformer import Transformer, language_policy, language_value
+from tests.layers import layers
 from tests.rlhf.small import (
     END,
     LENGTH,
@@ -78,17 +79,8 @@ def test_output_is_that_of_the_equation(params):
     weights = jax.tree.map(lambda x: np.asarray(x, np.float64), params["policy"]["params"])
     found = outputs("policy", params["policy"], all_rows(TEXTS))
 
-    def dense(name, x):
-        return x @ weights[name]["kernel"] + weights[name]["bias"]
-
-    def norm(name, x):
-        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
-        return x * weights[name]["scale"] + weights[name]["bias"]
-
     attention = weights["MultiHeadDotProductAttention_0"]
-
-    def project(name, x):
-        return np.einsum("sf,fhd->shd", x, attention[name]["kernel"]) + attention[name]["bias"]
+    dense, norm, project = layers(weights)
 
     for b, text in enumerate(TEXTS):
         for t in range(RESPONSE + 1):
